@@ -1,0 +1,261 @@
+//! Between tokens and grammar: labels are joined, braces told apart and closed, nesting is bounded, and keywords
+//! of declarations inside blocks are marked, so that an error stays where it is.
+
+use crate::codes::Code;
+use crate::diag::Diagnostic;
+use crate::keywords::Kw;
+use crate::span::{FileId, Span};
+use crate::tokens::{Placed, Token};
+
+/// How deep parentheses may nest.
+pub const MAX_PARENS: usize = 100;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Brace {
+    Body,
+    Inner,
+    Ports,
+}
+
+struct Open {
+    kind: Brace,
+    /// The declaration whose body it is.
+    head: Option<Kw>,
+    span: Span,
+}
+
+/// The tokens as the grammar wants them.
+#[must_use]
+pub fn balance<'s>(
+    file: FileId,
+    text: &str,
+    tokens: &[Placed<'s>],
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Vec<Placed<'s>> {
+    let mut pass = Balance {
+        file,
+        text,
+        tokens,
+        out: Vec::with_capacity(tokens.len() + 1),
+        open: Vec::new(),
+        head: None,
+        parens: 0,
+        diagnostics,
+    };
+    pass.run();
+    pass.out
+}
+
+struct Balance<'a, 's> {
+    file: FileId,
+    text: &'a str,
+    tokens: &'a [Placed<'s>],
+    out: Vec<Placed<'s>>,
+    open: Vec<Open>,
+    /// The keyword of the declaration that is being read outside every block.
+    head: Option<Kw>,
+    parens: usize,
+    diagnostics: &'a mut Vec<Diagnostic>,
+}
+
+impl<'s> Balance<'_, 's> {
+    fn run(&mut self) {
+        let mut at = 0;
+        while let Some((token, span)) = self.tokens.get(at) {
+            if let Some(next) = self.label(at) {
+                at = next;
+                continue;
+            }
+            match token {
+                Token::ParenOpen if self.parens >= MAX_PARENS => {
+                    at = self.skip_deep(at);
+                    continue;
+                }
+                Token::ParenOpen => self.parens += 1,
+                Token::ParenClose => self.parens = self.parens.saturating_sub(1),
+                Token::Open | Token::Close => self.parens = 0,
+                _ => {}
+            }
+            self.close_ports(token, *span);
+            let token = match token {
+                Token::Open => self.brace_open(*span),
+                Token::Close => self.brace_close(),
+                Token::Kw(kw) if kw.starts_declaration() => self.keyword(*kw, at, *span),
+                other => other.clone(),
+            };
+            self.out.push((token, *span));
+            at += 1;
+        }
+        if let Some(last) = self.open.pop() {
+            let end = u32::try_from(self.text.len()).unwrap_or(u32::MAX);
+            self.open.push(last);
+            self.close_all(Span::new(self.file, end, end), None);
+        }
+    }
+
+    fn kind(&self, at: usize) -> Option<&Token<'s>> {
+        self.tokens.get(at).map(|(token, _)| token)
+    }
+
+    /// An identifier, `:` and the keyword of a rule or exposure; answers where to go on.
+    fn label(&mut self, at: usize) -> Option<usize> {
+        let (Token::Ident(name), start) = self.tokens.get(at)? else { return None };
+        let (Token::Colon, end) = self.tokens.get(at + 1)? else { return None };
+        let Token::Kw(Kw::Allow | Kw::Deny | Kw::Pass | Kw::Expose) = self.kind(at + 2)? else { return None };
+        self.close_ports(&Token::Label(name), *start);
+        self.out.push((Token::Label(name), start.to(*end)));
+        Some(at + 2)
+    }
+
+    /// Everything nested deeper than allowed becomes one bad token.
+    fn skip_deep(&mut self, from: usize) -> usize {
+        let mut depth = 0_usize;
+        let mut at = from;
+        let first = self.tokens.get(from).map_or_else(|| Span::new(self.file, 0, 0), |(_, span)| *span);
+        let mut last = first;
+        while let Some((token, span)) = self.tokens.get(at) {
+            match token {
+                Token::ParenOpen => depth += 1,
+                Token::ParenClose => depth = depth.saturating_sub(1),
+                Token::Open | Token::Close => break,
+                Token::Kw(kw) if kw.starts_declaration() && self.begins_line(at) => break,
+                _ => {}
+            }
+            last = *span;
+            at += 1;
+            if depth == 0 {
+                break;
+            }
+        }
+        let diagnostic = Diagnostic::new(Code::PW0008, first, format!("parentheses nest deeper than {MAX_PARENS}"))
+            .label("one too many")
+            .help("name parts of the set as groups");
+        self.diagnostics.push(diagnostic);
+        self.out.push((Token::Bad, first.to(last)));
+        at
+    }
+
+    fn begins_line(&self, at: usize) -> bool {
+        let Some((_, span)) = self.tokens.get(at) else { return false };
+        let from = match at.checked_sub(1).and_then(|before| self.tokens.get(before)) {
+            Some((_, before)) => before.end as usize,
+            None => return true,
+        };
+        self.text.get(from..span.start as usize).is_some_and(|gap| gap.contains('\n'))
+    }
+
+    fn brace_open(&mut self, span: Span) -> Token<'s> {
+        let after = self.out.last().map(|(token, _)| token);
+        let in_isolate = self.open.is_empty() && self.head == Some(Kw::Isolate);
+        let (kind, token) = match after {
+            Some(Token::Slash) => (Brace::Ports, Token::PortsOpen),
+            Some(Token::Kw(Kw::From)) if !in_isolate => (Brace::Ports, Token::PortsOpen),
+            _ if self.open.is_empty() => (Brace::Body, Token::Open),
+            _ => (Brace::Inner, Token::InnerOpen),
+        };
+        let head = match kind {
+            Brace::Body => self.head,
+            _ => None,
+        };
+        self.open.push(Open { kind, head, span });
+        token
+    }
+
+    fn brace_close(&mut self) -> Token<'s> {
+        match self.open.pop().map(|open| open.kind) {
+            Some(Brace::Ports) => Token::PortsClose,
+            Some(Brace::Inner) => Token::InnerClose,
+            Some(Brace::Body) => {
+                self.head = None;
+                Token::Close
+            }
+            None => Token::Close,
+        }
+    }
+
+    /// A list of ports ends where something stands that no such list can hold.
+    fn close_ports(&mut self, token: &Token<'s>, span: Span) {
+        if self.open.last().is_none_or(|open| open.kind != Brace::Ports) {
+            return;
+        }
+        let ends = match token {
+            Token::Kw(_) | Token::Label(_) | Token::Pipe | Token::Arrow | Token::Open | Token::Colon => true,
+            Token::Ident(_) => {
+                matches!(self.out.last(), Some((Token::Int(_), _)))
+            }
+            _ => false,
+        };
+        if ends {
+            self.close_one(span, "the list of ports ends before this");
+        }
+    }
+
+    /// Closes the innermost brace where the text does not.
+    fn close_one(&mut self, found: Span, what: &str) {
+        let Some(open) = self.open.last() else { return };
+        let diagnostic = Diagnostic::new(Code::PW0001, open.span, "this `{` is never closed")
+            .label("no `}` belongs to it")
+            .related(found, what)
+            .help("add the missing `}`");
+        self.diagnostics.push(diagnostic);
+        self.close_silently();
+    }
+
+    fn close_silently(&mut self) {
+        let place = self.out.last().map_or(0, |(_, span)| span.end);
+        let span = Span::new(self.file, place, place);
+        let token = self.brace_close();
+        self.out.push((token, span));
+    }
+
+    /// Closes every brace: the text goes on with a declaration, or ends.
+    fn close_all(&mut self, found: Span, declaration: Option<Kw>) {
+        let what = match declaration {
+            Some(kw) => format!("the declaration `{}` begins here", kw.as_str()),
+            None => "the file ends here".to_owned(),
+        };
+        // One cause: a missing `}` of the innermost brace makes those around it look open.
+        self.close_one(found, &what);
+        while !self.open.is_empty() {
+            self.close_silently();
+        }
+    }
+
+    fn keyword(&mut self, kw: Kw, at: usize, span: Span) -> Token<'s> {
+        if !self.open.is_empty() {
+            let body = self.open.first().and_then(|open| open.head);
+            match (body, kw) {
+                (Some(Kw::Tenant | Kw::Extend), Kw::Group) => return Token::MemberGroup,
+                (Some(Kw::Node), Kw::Gateway) if !self.looks_like_declaration(kw, at) => return Token::GatewayFlag,
+                _ => {}
+            }
+            if !self.begins_line(at) || !self.looks_like_declaration(kw, at) {
+                return Token::Stray(kw);
+            }
+            self.parens = 0;
+            self.close_all(span, Some(kw));
+        }
+        let continues = kw == Kw::Tenant && self.head == Some(Kw::Extend);
+        if !continues {
+            self.head = Some(kw);
+        }
+        Token::Kw(kw)
+    }
+
+    fn looks_like_declaration(&self, kw: Kw, at: usize) -> bool {
+        let before = at.checked_sub(1).and_then(|before| self.kind(before));
+        if matches!(before, Some(Token::Greater | Token::Comma | Token::Kw(Kw::Precedence | Kw::Delegate))) {
+            return false;
+        }
+        let next = self.kind(at + 1);
+        match kw {
+            Kw::Extend => next == Some(&Token::Kw(Kw::Tenant)),
+            Kw::Test => matches!(next, Some(Token::Str(_))),
+            Kw::Isolate => matches!(
+                next,
+                Some(Token::Ident(_) | Token::ParenOpen | Token::Kw(Kw::Any | Kw::Tagged) | Token::Prefix(..) | Token::Address(_))
+            ),
+            _ => matches!(next, Some(Token::Ident(_))),
+        }
+    }
+}

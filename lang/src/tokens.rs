@@ -1,0 +1,580 @@
+//! Text to tokens. Nothing here fails: what is no token is [`Token::Bad`], with its diagnostic.
+
+use std::net::IpAddr;
+
+use logos::Logos;
+
+use crate::ast::Date;
+use crate::codes::Code;
+use crate::diag::Diagnostic;
+use crate::keywords::Kw;
+use crate::span::{FileId, Span};
+
+/// The longest identifier, in bytes.
+pub const MAX_IDENTIFIER: usize = 63;
+
+/// A token as the grammar sees it. Braces are told apart by what they hold (`balance.rs` does it).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Token<'s> {
+    /// Which of the grammar's three texts follows; of no width.
+    StartFile,
+    StartPacket,
+    StartQuery,
+    Ident(&'s str),
+    /// An identifier and its `:`, before `allow`, `deny`, `pass` or `expose`.
+    Label(&'s str),
+    Int(u64),
+    Str(Box<str>),
+    Address(IpAddr),
+    Prefix(IpAddr, u8),
+    Date(Date),
+    Mac([u8; 6]),
+    Kw(Kw),
+    /// A declaration's keyword inside a block where it means nothing.
+    Stray(Kw),
+    /// `group` in a tenant's block.
+    MemberGroup,
+    /// `gateway` in a node's block.
+    GatewayFlag,
+    /// Reported already.
+    Bad,
+    Open,
+    Close,
+    InnerOpen,
+    InnerClose,
+    PortsOpen,
+    PortsClose,
+    ParenOpen,
+    ParenClose,
+    BracketOpen,
+    BracketClose,
+    Comma,
+    Colon,
+    Dot,
+    DotDot,
+    Slash,
+    Pipe,
+    Ampersand,
+    Equals,
+    Greater,
+    Hash,
+    Arrow,
+}
+
+/// A token and its bytes.
+pub type Placed<'s> = (Token<'s>, Span);
+
+/// What a comment is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommentKind {
+    Plain,
+    /// `///`
+    Doc,
+}
+
+/// A comment, without its line's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Comment {
+    pub kind: CommentKind,
+    pub span: Span,
+    /// Index of the token that follows; the number of tokens if none does.
+    pub before: usize,
+}
+
+/// A file's tokens.
+#[derive(Debug, Clone, Default)]
+pub struct Lexed<'s> {
+    pub tokens: Vec<Placed<'s>>,
+    pub comments: Vec<Comment>,
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+#[derive(Logos, Debug, Clone, Copy, PartialEq, Eq)]
+#[logos(skip r"[ \t\r\n\x0c]+")]
+enum Raw {
+    #[regex(r"//[^\n]*", allow_greedy = true)]
+    Comment,
+    #[regex(r"[A-Za-z_][A-Za-z0-9_]*(-[A-Za-z0-9_]+)*")]
+    Word,
+    #[regex(r"[0-9][0-9_]*")]
+    Int,
+    #[regex(r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+(/[0-9]+)?")]
+    V4,
+    #[regex(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")]
+    Date,
+    // Hexadecimal groups with two or more colons, or with `::`: an IPv6 address, a MAC, or neither.
+    #[regex(r"[0-9A-Fa-f]+(:[0-9A-Fa-f]+)(:[0-9A-Fa-f]+)+(::([0-9A-Fa-f]+(:[0-9A-Fa-f]+)*)?)*(/[0-9]+)?")]
+    #[regex(r"([0-9A-Fa-f]+(:[0-9A-Fa-f]+)*)?::([0-9A-Fa-f]+(:[0-9A-Fa-f]+)*)?(::([0-9A-Fa-f]+(:[0-9A-Fa-f]+)*)?)*(/[0-9]+)?")]
+    Groups,
+    #[token("\"")]
+    Quote,
+    #[token("`")]
+    Backtick,
+    #[token("{")]
+    BraceOpen,
+    #[token("}")]
+    BraceClose,
+    #[token("(")]
+    ParenOpen,
+    #[token(")")]
+    ParenClose,
+    #[token("[")]
+    BracketOpen,
+    #[token("]")]
+    BracketClose,
+    #[token(",")]
+    Comma,
+    #[token(":")]
+    Colon,
+    #[token(".")]
+    Dot,
+    #[token("..")]
+    DotDot,
+    #[token("/")]
+    Slash,
+    #[token("|")]
+    Pipe,
+    #[token("&")]
+    Ampersand,
+    #[token("=")]
+    Equals,
+    #[token(">")]
+    Greater,
+    #[token("#")]
+    Hash,
+    #[token("->")]
+    Arrow,
+}
+
+/// The tokens of `text`, labels not yet joined. `text` is at most `u32::MAX` bytes long.
+#[must_use]
+pub fn lex(file: FileId, text: &str) -> Lexed<'_> {
+    let mut lexer = Lexer { file, text, out: Lexed::default() };
+    // A byte order mark at the very start is no content.
+    let start = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+    lexer.run(start);
+    lexer.out
+}
+
+struct Lexer<'s> {
+    file: FileId,
+    text: &'s str,
+    out: Lexed<'s>,
+}
+
+/// The length of what sticks to a word or literal so that both are one bad token; 0 in the usual case.
+fn tail(rest: &str, dots: bool) -> usize {
+    let mut chars = rest.char_indices().peekable();
+    while let Some((at, c)) = chars.next() {
+        let next = chars.peek().map(|(_, c)| *c);
+        let sticks = match c {
+            '-' => next != Some('>'),
+            '.' if dots => next != Some('.'),
+            // A prefix length after a malformed address.
+            '/' => at > 0 && next.is_some_and(|c| c.is_ascii_digit()),
+            ':' => at > 0 && next.is_some_and(|c| c.is_ascii_hexdigit()) && dots,
+            c => c == '_' || c.is_alphanumeric(),
+        };
+        if !sticks {
+            return at;
+        }
+    }
+    rest.len()
+}
+
+impl<'s> Lexer<'s> {
+    fn run(&mut self, start: usize) {
+        let mut raw = Raw::lexer(self.text);
+        raw.bump(start);
+        while let Some(result) = raw.next() {
+            let range = raw.span();
+            let slice = raw.slice();
+            let rest = raw.remainder();
+            let extra = match result {
+                Ok(Raw::Comment) => {
+                    self.comment(slice, range.start);
+                    0
+                }
+                Ok(Raw::Quote) => self.string(range.start, rest),
+                Ok(Raw::Backtick) => self.backtick(range.start, rest),
+                Ok(Raw::Word) => self.word(range.start, slice, rest),
+                Ok(Raw::Int | Raw::V4 | Raw::Date | Raw::Groups) => {
+                    self.literal(result, range.start, slice, rest)
+                }
+                Ok(kind) => {
+                    self.push(punctuation(kind), range.start, range.end);
+                    0
+                }
+                Err(()) => self.unknown(range.start, range.end, slice, rest),
+            };
+            raw.bump(extra);
+        }
+    }
+
+    fn span(&self, start: usize, end: usize) -> Span {
+        let offset = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Span::new(self.file, offset(start), offset(end))
+    }
+
+    fn push(&mut self, token: Token<'s>, start: usize, end: usize) {
+        let span = self.span(start, end);
+        self.out.tokens.push((token, span));
+    }
+
+    fn report(&mut self, diagnostic: Diagnostic) {
+        self.out.diagnostics.push(diagnostic);
+    }
+
+    fn bad(&mut self, start: usize, end: usize, diagnostic: Diagnostic) {
+        self.push(Token::Bad, start, end);
+        self.report(diagnostic);
+    }
+
+    fn comment(&mut self, slice: &str, start: usize) {
+        let trimmed = slice.trim_end();
+        let doc = trimmed.starts_with("///") && !trimmed.starts_with("////");
+        let kind = if doc { CommentKind::Doc } else { CommentKind::Plain };
+        let span = self.span(start, start + trimmed.len());
+        self.out.comments.push(Comment { kind, span, before: self.out.tokens.len() });
+    }
+
+    /// From the opening quote; answers how many bytes after it were taken.
+    fn string(&mut self, start: usize, rest: &str) -> usize {
+        let mut value = String::new();
+        let mut escape = None;
+        let mut chars = rest.char_indices();
+        while let Some((at, c)) = chars.next() {
+            match c {
+                '"' => {
+                    let end = start + 1 + at + 1;
+                    match escape {
+                        None => self.push(Token::Str(value.into_boxed_str()), start, end),
+                        Some((place, found)) => {
+                            let place: usize = start + 1 + place;
+                            let span = self.span(place, place + 1 + char::len_utf8(found));
+                            let message = format!("unknown escape `\\{}` in a string", found.escape_default());
+                            let diagnostic = Diagnostic::new(Code::PW0003, span, message)
+                                .label("unknown escape")
+                                .help("a string knows `\\\"`, `\\\\` and `\\n`");
+                            self.bad(start, end, diagnostic);
+                        }
+                    }
+                    return at + 1;
+                }
+                '\n' => return self.unterminated(start, at),
+                '\\' => match chars.next() {
+                    Some((_, '"')) => value.push('"'),
+                    Some((_, '\\')) => value.push('\\'),
+                    Some((_, 'n')) => value.push('\n'),
+                    Some((at, '\n')) => return self.unterminated(start, at),
+                    Some((_, other)) => escape = escape.or(Some((at, other))),
+                    None => break,
+                },
+                c => value.push(c),
+            }
+        }
+        self.unterminated(start, rest.len())
+    }
+
+    fn unterminated(&mut self, start: usize, length: usize) -> usize {
+        let span = self.span(start, start + 1);
+        let diagnostic = Diagnostic::new(Code::PW0003, span, "a string is not closed on its line")
+            .label("it begins here")
+            .help("close it with `\"`; a line break inside a string is written `\\n`");
+        self.bad(start, start + 1 + length, diagnostic);
+        length
+    }
+
+    fn backtick(&mut self, start: usize, rest: &'s str) -> usize {
+        let stop = rest.find(['`', '\n']).unwrap_or(rest.len());
+        let name = rest.get(..stop).unwrap_or_default();
+        if !rest.get(stop..).is_some_and(|r| r.starts_with('`')) {
+            let span = self.span(start, start + 1);
+            let diagnostic = Diagnostic::new(Code::PW0002, span, "a name in backticks is not closed on its line")
+                .label("it begins here");
+            self.bad(start, start + 1 + stop, diagnostic);
+            return stop;
+        }
+        let end = start + 1 + stop + 1;
+        if is_identifier(name) {
+            self.identifier(name, start, end);
+        } else {
+            let span = self.span(start, end);
+            let diagnostic = Diagnostic::new(Code::PW0002, span, "what stands in backticks is no name")
+                .label("not a name")
+                .help("a name is made of letters, digits, `_` and single `-` between them, and begins with a letter or `_`");
+            self.bad(start, end, diagnostic);
+        }
+        stop + 1
+    }
+
+    fn identifier(&mut self, name: &'s str, start: usize, end: usize) {
+        if name.len() > MAX_IDENTIFIER {
+            let span = self.span(start, end);
+            let message = format!("a name of {} bytes is longer than {MAX_IDENTIFIER}", name.len());
+            self.report(Diagnostic::new(Code::PW0006, span, message).label("too long").help("shorten it"));
+        }
+        self.push(Token::Ident(name), start, end);
+    }
+
+    fn word(&mut self, start: usize, slice: &'s str, rest: &str) -> usize {
+        let extra = tail(rest, false);
+        let end = start + slice.len();
+        if extra > 0 {
+            let whole = self.text.get(start..end + extra).unwrap_or_default();
+            let span = self.span(start, end + extra);
+            let message = format!("`{}` is no name", shorten(whole));
+            let diagnostic = Diagnostic::new(Code::PW0002, span, message)
+                .label("not a name")
+                .help("a name is made of letters, digits, `_` and single `-` between them");
+            self.bad(start, end + extra, diagnostic);
+            return extra;
+        }
+        match Kw::parse(slice) {
+            Some(kw) => self.push(Token::Kw(kw), start, end),
+            None => self.identifier(slice, start, end),
+        }
+        0
+    }
+
+    fn literal(&mut self, kind: Result<Raw, ()>, start: usize, slice: &str, rest: &str) -> usize {
+        let extra = tail(rest, true);
+        let end = start + slice.len() + extra;
+        let text = self.text.get(start..end).unwrap_or_default();
+        let span = self.span(start, end);
+        let read = if extra > 0 {
+            Err(Fault::new(Code::PW0002, format!("`{}` is no literal of the language", shorten(text)))
+                .help(guess_literal(text)))
+        } else {
+            match kind {
+                Ok(Raw::Int) => read_int(text),
+                Ok(Raw::V4) => read_v4(text),
+                Ok(Raw::Date) => read_date(text),
+                _ => read_groups(text),
+            }
+        };
+        match read {
+            Ok(token) => self.push(token, start, end),
+            Err(fault) => {
+                let mut diagnostic = Diagnostic::new(fault.code, span, fault.message).label(fault.label);
+                diagnostic.help = fault.help;
+                self.bad(start, end, diagnostic);
+            }
+        }
+        extra
+    }
+
+    /// Characters of no token, a whole run of them at once.
+    fn unknown(&mut self, start: usize, end: usize, slice: &str, rest: &str) -> usize {
+        let known = |c: char| {
+            c.is_ascii_alphanumeric() || c.is_ascii_whitespace() || "\"`{}()[],:./|&=>#_".contains(c)
+        };
+        let mut extra = 0;
+        let mut chars = rest.char_indices().peekable();
+        while let Some((at, c)) = chars.next() {
+            let arrow = c == '-' && chars.peek().is_some_and(|(_, c)| *c == '>');
+            if known(c) || arrow {
+                break;
+            }
+            extra = at + c.len_utf8();
+        }
+        let first = slice.chars().next().unwrap_or_default();
+        let more = slice.chars().nth(1).is_some() || extra > 0;
+        let shown = if first.is_alphanumeric() || first.is_ascii_graphic() {
+            format!("`{first}`")
+        } else {
+            format!("U+{:04X}", u32::from(first))
+        };
+        let message = if more {
+            format!("characters that have no meaning here, the first is {shown}")
+        } else {
+            format!("{shown} has no meaning here")
+        };
+        let mut diagnostic =
+            Diagnostic::new(Code::PW0002, self.span(start, end + extra), message).label("not a token");
+        diagnostic.help = match first {
+            '-' => Some("an arrow is written `->`".to_owned()),
+            '\'' | '“' | '”' | '„' | '’' => Some("a string stands in straight double quotes, `\"…\"`".to_owned()),
+            '*' => Some("every address is `any`; a comment begins with `//`".to_owned()),
+            ';' => Some("clauses and rules need no separator".to_owned()),
+            '!' => Some("to leave something out, write `… except …`".to_owned()),
+            '→' => Some("an arrow is written `->`".to_owned()),
+            '+' => Some("a union is written `a | b`".to_owned()),
+            c if c.is_whitespace() => Some("use plain spaces, tabs and line breaks".to_owned()),
+            _ => None,
+        };
+        self.bad(start, end + extra, diagnostic);
+        extra
+    }
+}
+
+fn punctuation<'s>(raw: Raw) -> Token<'s> {
+    match raw {
+        Raw::BraceOpen => Token::Open,
+        Raw::BraceClose => Token::Close,
+        Raw::ParenOpen => Token::ParenOpen,
+        Raw::ParenClose => Token::ParenClose,
+        Raw::BracketOpen => Token::BracketOpen,
+        Raw::BracketClose => Token::BracketClose,
+        Raw::Comma => Token::Comma,
+        Raw::Colon => Token::Colon,
+        Raw::Dot => Token::Dot,
+        Raw::DotDot => Token::DotDot,
+        Raw::Slash => Token::Slash,
+        Raw::Pipe => Token::Pipe,
+        Raw::Ampersand => Token::Ampersand,
+        Raw::Equals => Token::Equals,
+        Raw::Greater => Token::Greater,
+        Raw::Hash => Token::Hash,
+        Raw::Arrow => Token::Arrow,
+        Raw::Comment | Raw::Word | Raw::Int | Raw::V4 | Raw::Date | Raw::Groups | Raw::Quote | Raw::Backtick => {
+            Token::Bad
+        }
+    }
+}
+
+/// Whether `text` has the form of an identifier; reserved words have it, the length is not judged.
+#[must_use]
+pub fn is_identifier(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.split('-').all(|part| {
+            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        })
+}
+
+/// At most 40 characters of `text`, on one line.
+pub(crate) fn shorten(text: &str) -> String {
+    let mut out: String = text.chars().take(40).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.chars().nth(40).is_some() {
+        out.push('…');
+    }
+    out
+}
+
+struct Fault {
+    code: Code,
+    message: String,
+    label: &'static str,
+    help: Option<String>,
+}
+
+impl Fault {
+    fn new(code: Code, message: String) -> Self {
+        let label = if code == Code::PW0006 { "out of range" } else { "not a literal" };
+        Self { code, message, label, help: None }
+    }
+
+    fn help(mut self, help: Option<&str>) -> Self {
+        self.help = help.map(str::to_owned);
+        self
+    }
+}
+
+fn guess_literal(text: &str) -> Option<&'static str> {
+    let address = text.split('/').next().unwrap_or_default();
+    let dotted = address.contains('.') && address.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    if dotted {
+        Some("an IPv4 address has four numbers of at most 255, a prefix a length after `/`")
+    } else if text.contains("::") && text.contains('.') {
+        Some("an IPv4 address cannot stand inside an IPv6 address; write it in hexadecimal groups")
+    } else if text.bytes().all(|b| b.is_ascii_digit() || b == b'-') && text.contains('-') {
+        Some("a date is written `2026-12-31`, a range with `..`")
+    } else if text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
+        Some("a name begins with a letter or `_`; after a number put a space")
+    } else {
+        None
+    }
+}
+
+fn read_int(text: &str) -> Result<Token<'static>, Fault> {
+    let bad = |help| {
+        Err(Fault::new(Code::PW0002, format!("`{}` is no number of the language", shorten(text))).help(Some(help)))
+    };
+    if text.split('_').any(str::is_empty) {
+        return bad("`_` stands between digits only, one at a time");
+    }
+    if text.len() > 1 && text.starts_with('0') {
+        return bad("a number has no leading zeros");
+    }
+    let digits: String = text.chars().filter(|c| *c != '_').collect();
+    digits.parse().map(Token::Int).map_err(|_| {
+        Fault::new(Code::PW0006, format!("`{}` is larger than any number that can stand anywhere", shorten(text)))
+    })
+}
+
+fn read_v4(text: &str) -> Result<Token<'static>, Fault> {
+    let (address, length) = split_length(text);
+    for part in address.split('.') {
+        if part.len() > 1 && part.starts_with('0') {
+            let message = format!("`{}` is no address: `{}` has a leading zero", shorten(text), shorten(part));
+            return Err(Fault::new(Code::PW0002, message)
+                .help(Some("some programs read such numbers as octal; write them without the zero")));
+        }
+        if part.parse::<u8>().is_err() {
+            let message = format!("`{}` is no address: {} is more than 255", shorten(text), shorten(part));
+            return Err(Fault::new(Code::PW0006, message));
+        }
+    }
+    match address.parse() {
+        Ok(address) => with_length(text, IpAddr::V4(address), length, 32),
+        Err(_) => Err(Fault::new(Code::PW0002, format!("`{}` is no address", shorten(text)))),
+    }
+}
+
+fn split_length(text: &str) -> (&str, Option<&str>) {
+    match text.split_once('/') {
+        Some((address, length)) => (address, Some(length)),
+        None => (text, None),
+    }
+}
+
+fn with_length(text: &str, address: IpAddr, length: Option<&str>, max: u8) -> Result<Token<'static>, Fault> {
+    let Some(length) = length else { return Ok(Token::Address(address)) };
+    if length.len() > 1 && length.starts_with('0') {
+        let message = format!("`{}` is no prefix: its length has a leading zero", shorten(text));
+        return Err(Fault::new(Code::PW0002, message));
+    }
+    match length.parse::<u8>() {
+        Ok(bits) if bits <= max => Ok(Token::Prefix(address, bits)),
+        _ => {
+            let family = if max == 32 { "an IPv4" } else { "an IPv6" };
+            let message = format!("the length /{} of {family} prefix is more than {max}", shorten(length));
+            Err(Fault::new(Code::PW0006, message))
+        }
+    }
+}
+
+fn read_date(text: &str) -> Result<Token<'static>, Fault> {
+    let mut parts = text.split('-');
+    let mut number = || parts.next().and_then(|p| p.parse::<u16>().ok()).unwrap_or_default();
+    let (year, month, day) = (number(), number(), number());
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let days = match month {
+        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
+        4 | 6 | 9 | 11 => 30,
+        2 if leap => 29,
+        2 => 28,
+        _ => return Err(Fault::new(Code::PW0006, format!("`{text}` is no date: there is no month {month}"))),
+    };
+    match (u8::try_from(month), u8::try_from(day)) {
+        (Ok(month), Ok(day)) if (1..=days).contains(&day) => Ok(Token::Date(Date { year, month, day })),
+        _ => Err(Fault::new(Code::PW0006, format!("`{text}` is no date: that month has {days} days"))),
+    }
+}
+
+fn read_groups(text: &str) -> Result<Token<'static>, Fault> {
+    let (address, length) = split_length(text);
+    let groups: Vec<&str> = address.split(':').take(9).collect();
+    if length.is_none() && groups.len() == 6 && groups.iter().all(|g| g.len() == 2) {
+        let mut mac = [0; 6];
+        for (byte, group) in mac.iter_mut().zip(&groups) {
+            *byte = u8::from_str_radix(group, 16).unwrap_or_default();
+        }
+        return Ok(Token::Mac(mac));
+    }
+    match address.parse() {
+        Ok(address) => with_length(text, IpAddr::V6(address), length, 128),
+        Err(_) => Err(Fault::new(Code::PW0002, format!("`{}` is neither an IPv6 address nor a MAC", shorten(text)))
+            .help(Some("an IPv6 address has eight groups, or one `::`; a MAC has six pairs of digits"))),
+    }
+}
