@@ -4,12 +4,20 @@
 //! channels on which flows are possible, `eval` decides packets. Verifier and backends read `compiled` and call `eval`.
 
 pub mod algebra;
+mod channels;
+mod compile;
 pub mod compiled;
 pub mod eval;
+pub mod icmp;
 pub mod ids;
+pub mod lower;
 pub mod model;
 pub mod packet;
 pub mod report;
 pub mod sets;
+mod spaces;
+pub mod wire;
 
+pub use compile::{Compilation, compile};
 pub use compiled::Compiled;
+pub use lower::SourceFile;

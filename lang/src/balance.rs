@@ -5,10 +5,112 @@ use crate::codes::Code;
 use crate::diag::Diagnostic;
 use crate::keywords::Kw;
 use crate::span::{FileId, Span};
-use crate::tokens::{Placed, Token};
+use crate::suggest::suggest;
+use crate::tokens::{Placed, Token, shorten};
 
 /// How deep parentheses may nest.
 pub const MAX_PARENS: usize = 100;
+
+const DECLARATIONS: &[Kw] = &[
+    Kw::Fabric,
+    Kw::Node,
+    Kw::External,
+    Kw::Service,
+    Kw::Group,
+    Kw::Tenant,
+    Kw::Extend,
+    Kw::Gateway,
+    Kw::Endpoint,
+    Kw::Policy,
+    Kw::Isolate,
+    Kw::Test,
+];
+
+const ROWS: &[Kw] = &[Kw::To];
+
+/// Whether a declaration that begins with `kw` has a block.
+fn has_block(kw: Kw) -> bool {
+    kw.starts_declaration() && !matches!(kw, Kw::Service | Kw::Group | Kw::Isolate)
+}
+
+/// The words that begin a clause of a declaration's block, and what a clause is called there.
+fn clauses_of(head: Kw) -> Option<(&'static str, &'static [Kw])> {
+    Some(match head {
+        Kw::Fabric => (
+            "a clause",
+            &[Kw::Encap, Kw::Underlay, Kw::Precedence, Kw::Delegate, Kw::UnknownVni, Kw::StatelessReplies],
+        ),
+        Kw::Node => ("a clause", &[Kw::Vtep, Kw::Dev]),
+        Kw::Tenant | Kw::Extend => (
+            "a member (`segment`, `group`, `route` or `expose`)",
+            &[Kw::Segment, Kw::Group, Kw::Route, Kw::Expose],
+        ),
+        Kw::Gateway => (
+            "a clause",
+            &[
+                Kw::Joins,
+                Kw::Instances,
+                Kw::Affinity,
+                Kw::Stateful,
+                Kw::Stateless,
+                Kw::OnFailure,
+                Kw::Attach,
+                Kw::Masquerade,
+            ],
+        ),
+        Kw::Endpoint => ("a clause", &[Kw::At, Kw::Mac, Kw::On, Kw::Dev, Kw::Tags]),
+        Kw::Policy => ("a rule (`allow`, `deny` or `pass`)", &[Kw::Allow, Kw::Deny, Kw::Pass]),
+        Kw::Test => (
+            "a check (`always`, `never`, `some` or `packet`)",
+            &[Kw::Always, Kw::Never, Kw::Some, Kw::Packet],
+        ),
+        _ => return None,
+    })
+}
+
+/// Whether a clause may end with `token`; an identifier right after it is wrong in every clause.
+fn ends_clause(token: &Token<'_>) -> bool {
+    match token {
+        Token::Ident(_)
+        | Token::Int(_)
+        | Token::Str(_)
+        | Token::Address(_)
+        | Token::Prefix(..)
+        | Token::Date(_)
+        | Token::Mac(_)
+        | Token::GatewayFlag
+        | Token::Open
+        | Token::Close
+        | Token::InnerOpen
+        | Token::InnerClose
+        | Token::PortsClose
+        | Token::ParenClose
+        | Token::Bad => true,
+        Token::Kw(kw) => matches!(
+            kw,
+            Kw::Any
+                | Kw::SameTenant
+                | Kw::Log
+                | Kw::Drop
+                | Kw::Rehash
+                | Kw::Symmetric
+                | Kw::Flow
+                | Kw::Source
+                | Kw::Stateful
+                | Kw::Stateless
+                | Kw::Ipv4
+                | Kw::Ipv6
+                | Kw::Transitively
+                | Kw::Tcp
+                | Kw::Udp
+                | Kw::Sctp
+                | Kw::Icmp
+                | Kw::Icmp6
+                | Kw::Ip
+        ),
+        _ => false,
+    }
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Brace {
@@ -40,6 +142,7 @@ pub fn balance<'s>(
         open: Vec::new(),
         head: None,
         parens: 0,
+        owed: 0,
         diagnostics,
     };
     pass.run();
@@ -55,6 +158,8 @@ struct Balance<'a, 's> {
     /// The keyword of the declaration that is being read outside every block.
     head: Option<Kw>,
     parens: usize,
+    /// Braces closed here for a declaration that began inside a block: as many `}` after it may be theirs.
+    owed: usize,
     diagnostics: &'a mut Vec<Diagnostic>,
 }
 
@@ -73,6 +178,11 @@ impl<'s> Balance<'_, 's> {
                 }
                 Token::ParenOpen => self.parens += 1,
                 Token::ParenClose => self.parens = self.parens.saturating_sub(1),
+                Token::Close if self.open.is_empty() && self.owed > 0 => {
+                    self.owed -= 1;
+                    at += 1;
+                    continue;
+                }
                 Token::Open | Token::Close => self.parens = 0,
                 _ => {}
             }
@@ -81,6 +191,11 @@ impl<'s> Balance<'_, 's> {
                 Token::Open => self.brace_open(*span),
                 Token::Close => self.brace_close(),
                 Token::Kw(kw) if kw.starts_declaration() => self.keyword(*kw, at, *span),
+                Token::Ident(name) => match self.misspelt(name, at, *span) {
+                    Some(kw) if kw.starts_declaration() => self.keyword(kw, at, *span),
+                    Some(kw) => Token::Kw(kw),
+                    None => token.clone(),
+                },
                 other => other.clone(),
             };
             self.out.push((token, *span));
@@ -215,6 +330,9 @@ impl<'s> Balance<'_, 's> {
             None => "the file ends here".to_owned(),
         };
         // One cause: a missing `}` of the innermost brace makes those around it look open.
+        if declaration.is_some() {
+            self.owed += self.open.len();
+        }
         self.close_one(found, &what);
         while !self.open.is_empty() {
             self.close_silently();
@@ -222,24 +340,62 @@ impl<'s> Balance<'_, 's> {
     }
 
     fn keyword(&mut self, kw: Kw, at: usize, span: Span) -> Token<'s> {
-        if !self.open.is_empty() {
+        let before = at.checked_sub(1).and_then(|before| self.kind(before));
+        let is_tier = before == Some(&Token::Kw(Kw::In));
+        let continues = kw == Kw::Tenant && before == Some(&Token::Kw(Kw::Extend));
+        if self.open.is_empty() {
+            let begins = self.begins_line(at) || before == Some(&Token::Close) || continues;
+            if is_tier || !begins && !self.looks_like_declaration(kw, at) {
+                return Token::Stray(kw);
+            }
+        } else {
             let body = self.open.first().and_then(|open| open.head);
             match (body, kw) {
                 (Some(Kw::Tenant | Kw::Extend), Kw::Group) => return Token::MemberGroup,
                 (Some(Kw::Node), Kw::Gateway) if !self.looks_like_declaration(kw, at) => return Token::GatewayFlag,
                 _ => {}
             }
-            if !self.begins_line(at) || !self.looks_like_declaration(kw, at) {
+            // In a block of no known kind these are probably its clauses.
+            let unknown = !body.is_some_and(has_block) && matches!(kw, Kw::Group | Kw::Gateway);
+            if unknown || !self.begins_line(at) || !self.looks_like_declaration(kw, at) {
                 return Token::Stray(kw);
             }
             self.parens = 0;
             self.close_all(span, Some(kw));
         }
-        let continues = kw == Kw::Tenant && self.head == Some(Kw::Extend);
         if !continues {
             self.head = Some(kw);
         }
         Token::Kw(kw)
+    }
+
+    /// A name at the beginning of a line where only a keyword can stand, and that is nearly one: it is reported and
+    /// read as that keyword, so that what follows is not lost.
+    fn misspelt(&mut self, name: &str, at: usize, span: Span) -> Option<Kw> {
+        let first = self.open.is_empty() && self.out.is_empty();
+        let after = self.out.last().map(|(token, _)| token);
+        if !self.begins_line(at) || !(first || after.is_some_and(ends_clause)) {
+            return None;
+        }
+        let next = self.kind(at + 1)?;
+        if self.begins_line(at + 1) || matches!(next, Token::Colon | Token::Dot | Token::Equals | Token::Pipe) {
+            return None;
+        }
+        let head = self.open.first().and_then(|open| open.head);
+        let (what, words) = match (self.open.last().map(|open| open.kind), head) {
+            (None, _) if matches!(next, Token::Ident(_) | Token::Str(_) | Token::Kw(Kw::Tenant | Kw::Any)) => {
+                ("a declaration", DECLARATIONS)
+            }
+            (Some(Brace::Body), Some(head)) => clauses_of(head)?,
+            (Some(Brace::Inner), Some(Kw::Tenant | Kw::Extend)) => ("`to`", ROWS),
+            _ => return None,
+        };
+        let word = suggest(name, words.iter().map(|kw| kw.as_str()))?;
+        let message = format!("expected {what}, found `{}`", shorten(name));
+        let diagnostic =
+            Diagnostic::new(Code::PW0001, span, message).label("unexpected name").help(format!("did you mean `{word}`?"));
+        self.diagnostics.push(diagnostic);
+        Kw::parse(word)
     }
 
     fn looks_like_declaration(&self, kw: Kw, at: usize) -> bool {

@@ -380,10 +380,10 @@ impl<'s> Lexer<'s> {
         }
         let first = slice.chars().next().unwrap_or_default();
         let more = slice.chars().nth(1).is_some() || extra > 0;
-        let shown = if first.is_alphanumeric() || first.is_ascii_graphic() {
-            format!("`{first}`")
-        } else {
+        let shown = if first.is_control() || first.is_whitespace() {
             format!("U+{:04X}", u32::from(first))
+        } else {
+            format!("`{first}`")
         };
         let message = if more {
             format!("characters that have no meaning here, the first is {shown}")

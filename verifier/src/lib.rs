@@ -1,1 +1,3 @@
-//! placeholder
+pub mod encode;
+pub mod solver;
+pub mod terms;

@@ -1,0 +1,47 @@
+//! Groups, in an order in which each comes after those that it is made of.
+
+use super::Lowering;
+use super::sets::{Scope, names_in};
+use super::symbols::{Inner, Top};
+
+impl Lowering<'_> {
+    pub(super) fn groups(&mut self) {
+        let mut edges = Vec::new();
+        for (index, group) in self.symbols.groups.iter().enumerate() {
+            for name in names_in(&group.ast.set) {
+                let inner = |owner, name: &str| match self.symbols.inner_of(owner)?.get(name)? {
+                    Inner::Group(other) => Some(*other),
+                    _ => None,
+                };
+                let (other, span) = match name {
+                    [one] => {
+                        let own = group.owner.and_then(|owner| inner(owner, &one.node));
+                        let top = || match self.symbols.top.get(one.node.as_str()) {
+                            Some(Top::Group(other)) => Some(*other),
+                            _ => None,
+                        };
+                        (own.or_else(top), one.span)
+                    }
+                    [tenant, member] => {
+                        let owner = self.symbols.owner(&tenant.node);
+                        (owner.and_then(|o| inner(o, &member.node)), member.span)
+                    }
+                    _ => continue,
+                };
+                if let Some(other) = other {
+                    edges.push((index, other, span));
+                }
+            }
+        }
+        self.groups = vec![None; self.symbols.groups.len()];
+        let names: Vec<_> = self.symbols.groups.iter().map(|g| g.ast.name.clone()).collect();
+        // Members of a cycle refer to each other, which says nothing about anybody else using them.
+        for index in self.definition_order("group", &names, &edges) {
+            let Some(group) = self.symbols.groups.get(index).copied() else { continue };
+            let lowered = self.set(&group.ast.set, Scope { tenant: group.owner });
+            if let Some(slot) = self.groups.get_mut(index) {
+                *slot = lowered;
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The files of a run: paths, texts, lines and columns.
+
+use crate::span::{FileId, Span};
+
+/// A place for people: lines and columns from 1, columns in Unicode characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position {
+    pub line: u32,
+    pub column: u32,
+}
+
+/// One file's text.
+#[derive(Debug, Clone)]
+pub struct Source {
+    path: String,
+    text: String,
+    /// Byte offset at which each line begins.
+    lines: Vec<u32>,
+    ascii: bool,
+}
+
+impl Source {
+    /// Relative to the project's root, with `/`.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Where a byte offset lies; one inside a character or after the end counts as the boundary before it.
+    #[must_use]
+    pub fn position(&self, offset: u32) -> Position {
+        let line = self.lines.partition_point(|start| *start <= offset).saturating_sub(1);
+        let start = self.lines.get(line).copied().unwrap_or_default() as usize;
+        let end = self.floor(offset).max(start);
+        let column = if self.ascii {
+            end - start
+        } else {
+            self.text.get(start..end).map_or(0, |before| before.chars().count())
+        };
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX).saturating_add(1);
+        Position { line: number(line), column: number(column) }
+    }
+
+    /// The nearest character boundary at or before `offset`, within the text.
+    #[must_use]
+    pub fn floor(&self, offset: u32) -> usize {
+        let mut at = (offset as usize).min(self.text.len());
+        while !self.text.is_char_boundary(at) {
+            at -= 1;
+        }
+        at
+    }
+
+    /// The text of a line (from 1), without its end.
+    #[must_use]
+    pub fn line(&self, line: u32) -> Option<&str> {
+        let index = usize::try_from(line.checked_sub(1)?).ok()?;
+        let start = *self.lines.get(index)? as usize;
+        let end = self.lines.get(index + 1).map_or(self.text.len(), |next| *next as usize);
+        self.text.get(start..end).map(|line| line.trim_end_matches(['\n', '\r']))
+    }
+}
+
+/// The files of a run, by their [`FileId`].
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    files: Vec<Source>,
+}
+
+impl Sources {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a file; `path` is relative to the project's root, with `/`. What was not UTF-8 may be given lossily:
+    /// the place of the first bad byte is the same in both.
+    pub fn add(&mut self, path: impl Into<String>, text: impl Into<String>) -> FileId {
+        let text = text.into();
+        let lines = std::iter::once(0)
+            .chain(text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1))
+            .map(|at| u32::try_from(at).unwrap_or(u32::MAX))
+            .collect();
+        let id = FileId(u32::try_from(self.files.len()).unwrap_or(u32::MAX));
+        let ascii = text.is_ascii();
+        self.files.push(Source { path: path.into(), text, lines, ascii });
+        id
+    }
+
+    #[must_use]
+    pub fn get(&self, file: FileId) -> Option<&Source> {
+        self.files.get(usize::try_from(file.0).ok()?)
+    }
+
+    /// The file's path; empty for one that is not known.
+    #[must_use]
+    pub fn path(&self, file: FileId) -> &str {
+        self.get(file).map_or("", Source::path)
+    }
+
+    /// Begin and (exclusive) end of a span.
+    #[must_use]
+    pub fn range(&self, span: Span) -> (Position, Position) {
+        let first = Position { line: 1, column: 1 };
+        self.get(span.file).map_or((first, first), |source| (source.position(span.start), source.position(span.end)))
+    }
+
+    /// The text of a span; empty where it lies in no file.
+    #[must_use]
+    pub fn slice(&self, span: Span) -> &str {
+        self.get(span.file)
+            .and_then(|source| source.text.get(source.floor(span.start)..source.floor(span.end)))
+            .unwrap_or_default()
+    }
+
+    /// Every file in the order in which it was added.
+    pub fn iter(&self) -> impl Iterator<Item = (FileId, &Source)> {
+        self.files.iter().enumerate().map(|(at, source)| (FileId(u32::try_from(at).unwrap_or(u32::MAX)), source))
+    }
+}

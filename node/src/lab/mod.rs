@@ -1,0 +1,85 @@
+//! The lab: a network namespace per node, endpoint and external of a project, one for the underlay between the nodes,
+//! and in each node the artifacts emitted for it, applied by their own script.
+//!
+//! Everything that a lab makes lives inside namespaces whose names begin with the lab's prefix, so removing those
+//! removes all of it, whatever step an interrupted [`up`] had reached.
+
+mod build;
+mod error;
+mod netns;
+mod preflight;
+mod tool;
+pub mod topology;
+
+pub use error::{LabError, Missing};
+pub use preflight::preflight;
+
+use compiler::Compiled;
+use std::path::Path;
+use topology::Topology;
+
+#[derive(Debug, Clone)]
+pub struct LabOptions {
+    /// What tells this lab from others on the machine, such as the project's canonical path.
+    pub project: String,
+}
+
+/// A lab that is up.
+#[derive(Debug, Clone)]
+pub struct Lab {
+    pub topology: Topology,
+}
+
+/// Builds the lab of a project and applies the artifacts in `artifacts` (`<node>/nft/apply.sh`). A lab of the same
+/// project that is already there, whole or in part, is replaced.
+///
+/// # Errors
+/// The machine lacks something ([`LabError::Missing`] says what), an artifact is missing, or a step is refused. Then
+/// nothing of the lab is left, unless removing it fails too.
+pub fn up(c: &Compiled, artifacts: &Path, options: &LabOptions) -> Result<Lab, LabError> {
+    let topology = Topology::new(c, &options.project)?;
+    let missing = preflight(c);
+    if !missing.is_empty() {
+        return Err(LabError::Missing(missing));
+    }
+    build::scripts(c, &topology, artifacts)?;
+    down(options)?;
+    let built = build::build(c, &topology).and_then(|()| build::apply(c, &topology, artifacts));
+    match built {
+        Ok(()) => Ok(Lab { topology }),
+        Err(error) => {
+            // The first error is the one to report; what could not be removed is found by the next `up` or `down`.
+            let _ = down(options);
+            Err(error)
+        }
+    }
+}
+
+/// Finds the lab of a project that is up.
+///
+/// # Errors
+/// It is not, or only in part.
+pub fn open(c: &Compiled, options: &LabOptions) -> Result<Lab, LabError> {
+    let topology = Topology::new(c, &options.project)?;
+    let there = netns::list(&format!("{}-", topology.prefix))?;
+    let missing: Vec<&str> =
+        topology.namespaces().into_iter().filter(|n| there.binary_search_by(|t| t.as_str().cmp(n)).is_err()).collect();
+    match missing.first() {
+        None => Ok(Lab { topology }),
+        Some(first) => Err(LabError::NotUp { missing: missing.len(), first: (*first).to_owned() }),
+    }
+}
+
+/// Removes the lab of a project, whole or in part, and returns how many namespaces that were.
+///
+/// # Errors
+/// A namespace cannot be removed.
+pub fn down(options: &LabOptions) -> Result<usize, LabError> {
+    let names = netns::list(&format!("{}-", topology::prefix(&options.project)))?;
+    let mut batch = tool::IpBatch::here();
+    for name in &names {
+        batch.push(&["netns", "delete", name]);
+    }
+    batch.run()?;
+    Ok(names.len())
+}

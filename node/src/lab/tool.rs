@@ -1,0 +1,124 @@
+//! Running `ip` and `nft`.
+
+use super::error::LabError;
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+/// Runs a command and returns what it printed.
+///
+/// # Errors
+/// It cannot be started, or it fails: with its own words.
+pub(crate) fn run(program: &str, args: &[&str]) -> Result<String, LabError> {
+    let output = spawn(program, args, None)?;
+    finish(|| shown(program, args), &output)
+}
+
+fn spawn(program: &str, args: &[&str], input: Option<&str>) -> Result<Output, LabError> {
+    let failed = |source| LabError::Spawn { command: shown(program, args), source };
+    let mut child = Command::new(program)
+        .args(args)
+        .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    if let (Some(input), Some(mut stdin)) = (input, child.stdin.take()) {
+        // A tool that stops reading early says why on stderr; that is the better message.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    child.wait_with_output().map_err(failed)
+}
+
+fn finish(command: impl FnOnce() -> String, output: &Output) -> Result<String, LabError> {
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let message = stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+    let message = if message.is_empty() { output.status.to_string() } else { message };
+    Err(LabError::Tool { command: command(), message })
+}
+
+fn shown(program: &str, args: &[&str]) -> String {
+    std::iter::once(program).chain(args.iter().copied()).collect::<Vec<_>>().join(" ")
+}
+
+/// `ip` commands for one namespace, run in order and, where they can be, in one process.
+#[derive(Debug)]
+pub(crate) struct IpBatch {
+    netns: Option<String>,
+    commands: Vec<Vec<String>>,
+}
+
+impl IpBatch {
+    /// For the namespace of this process.
+    pub(crate) fn here() -> Self {
+        Self { netns: None, commands: Vec::new() }
+    }
+
+    pub(crate) fn inside(netns: &str) -> Self {
+        Self { netns: Some(netns.to_owned()), commands: Vec::new() }
+    }
+
+    pub(crate) fn push(&mut self, args: &[&str]) {
+        self.commands.push(args.iter().map(|a| (*a).to_owned()).collect());
+    }
+
+    /// # Errors
+    /// The first command that fails, by its text.
+    pub(crate) fn run(self) -> Result<(), LabError> {
+        for group in self.commands.chunk_by(|a, b| batchable(a) && batchable(b)) {
+            match group {
+                [single] => {
+                    let args: Vec<&str> = self.prefix().chain(single.iter().map(String::as_str)).collect();
+                    run("ip", &args)?;
+                }
+                many => self.run_group(many)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn prefix(&self) -> impl Iterator<Item = &str> {
+        self.netns.as_deref().into_iter().flat_map(|name| ["-n", name])
+    }
+
+    fn run_group(&self, commands: &[Vec<String>]) -> Result<(), LabError> {
+        let text: String = commands.iter().map(|c| c.join(" ") + "\n").collect();
+        let args: Vec<&str> = self.prefix().chain(["-batch", "-"]).collect();
+        let output = spawn("ip", &args, Some(&text))?;
+        // `Command failed -:3` names the line.
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        let failed = stderr
+            .split_once("Command failed -:")
+            .and_then(|(_, rest)| rest.split_whitespace().next()?.parse::<usize>().ok())
+            .and_then(|line| commands.get(line.checked_sub(1)?));
+        let named = || match failed {
+            Some(command) => format!("ip {} {}", self.prefix().collect::<Vec<_>>().join(" "), command.join(" ")),
+            None => shown("ip", &args),
+        };
+        finish(named, &output).map(drop)
+    }
+}
+
+/// Whether `ip -batch` reads this command as it is meant: it splits at white space, takes leading quotes off words,
+/// and cuts a line at `#`.
+fn batchable(command: &[String]) -> bool {
+    command.iter().all(|word| {
+        !word.is_empty()
+            && !word.starts_with(['\'', '"'])
+            && !word.contains(|c: char| c.is_whitespace() || c == '#' || c == '\\')
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::batchable;
+
+    #[test]
+    fn hostile_words_stay_out_of_batches() {
+        let word = |w: &str| batchable(&[w.to_owned()]);
+        assert!(word("tap-web1") && word("bond0.12") && word("a\"b"));
+        assert!(!word("tap#1") && !word("\"tap") && !word("'x") && !word("a\\") && !word("a b") && !word(""));
+    }
+}
