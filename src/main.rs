@@ -1,1 +1,5 @@
-fn main() {}
+//! The `partywall` command.
+
+fn main() -> std::process::ExitCode {
+    partywall::cli::run().into()
+}

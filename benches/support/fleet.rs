@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-/// How large a fleet is.
+/// How large a fleet is; at least two tenants.
 #[derive(Debug, Clone, Copy)]
 pub struct Size {
     pub tenants: u32,
@@ -86,13 +86,13 @@ fn platform() -> String {
         "policy no-cleartext in guardrail {\n  deny any -> any : tcp/23 | tcp/20..21 log because \"SEC-12\"\n}\n\n\
          policy quarantine in guardrail {\n  deny tagged(quarantine) -> any log\n  deny any -> tagged(quarantine)\n}\n\n\
          policy reachability in baseline { allow same-tenant : ping }\n\n\
-         isolate t00000.data from internet\n",
+         isolate t00001.data from internet\n",
     )
 }
 
 fn services(size: Size) -> String {
     let mut text = String::from("service ping = icmp/echo-request\nservice web = tcp/{80, 443}\n");
-    for n in 0..size.rules.max(1) {
+    for n in (0..size.rules).filter(|n| !matches!(n % 20, 0 | 3 | 9 | 15)) {
         let _ = writeln!(text, "service app-{n} = tcp/{}", 10_000 + n);
     }
     text
@@ -131,10 +131,11 @@ fn tenant(size: Size, t: u32) -> String {
             .unwrap_or(("front", 0));
         let _ = writeln!(
             text,
-            "endpoint e{e} in {me}.{segment} {{ at 10.1.{net}.{} mac 02:00:{:02x}:{:02x}:00:{e:02x} on c{node} dev \"tap{t}-{e}\" }}",
+            "endpoint e{e} in {me}.{segment} {{ at 10.1.{net}.{} mac 02:00:{:02x}:{:02x}:00:{e:02x} on c{node} dev \"tap{t}-{e}\"{} }}",
             10 + e,
             t / 256,
             t % 256,
+            if (t, e) == (1, 3) { " tags quarantine" } else { "" },
         );
     }
     policy(size, t, &me, &mut text);
@@ -149,20 +150,19 @@ fn policy(size: Size, t: u32, me: &str, text: &mut String) {
     for n in 0..size.rules {
         let block = |at: u32| format!("{}/28", at % 15 * 16);
         let (from, to) = (block(n), block(n / 15));
-        let provider = providers.get((n / 20) as usize % providers.len().max(1)).copied();
-        let line = match n % 20 {
-            0 => "allow live -> cache : tcp/6379".to_owned() + &format!(" from {}", 1024 + n),
-            3 | 9 | 15 => match provider {
-                Some(p) => format!(
-                    "allow front & 10.1.0.{from} -> {}.api & 10.1.2.{}/32 : web via edge",
-                    name(p),
-                    n % 240
-                ),
-                None => format!("allow front & 10.1.0.{from} -> api & 10.1.2.{to} : app-{n}"),
-            },
-            5 | 12 => format!("deny front & 10.1.0.{from} -> data & 10.1.1.{to} : app-{n} log"),
-            17 if online(t) => {
-                format!("allow data & 10.1.1.{from} -> internet & 198.51.100.{}/32 : app-{n} via edge", n % 250)
+        let provider = (n / 20) as usize % providers.len().max(1);
+        let line = match (n % 20, providers.get(provider)) {
+            (0, _) if n == 0 => "allow live -> cache : tcp/6379".to_owned(),
+            (0, _) => format!("allow live -> data & 10.1.1.{} : tcp/6379", 64 + n / 20 % 128),
+            (3 | 9 | 15, Some(p)) => format!(
+                "allow front & 10.1.0.{} -> {}.api & 10.1.2.{} : web via edge",
+                block(n + n / 250),
+                name(*p),
+                n % 250
+            ),
+            (5 | 12, _) => format!("deny front & 10.1.0.{from} -> data & 10.1.1.{to} : app-{n} log"),
+            (17, _) if online(t) => {
+                format!("allow data & 10.1.1.{from} -> internet & 198.51.100.{} : app-{n} via edge", n % 250)
             }
             _ => format!("allow front & 10.1.0.{from} -> data & 10.1.1.{to} : app-{n}"),
         };

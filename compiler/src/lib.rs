@@ -4,6 +4,7 @@
 //! channels on which flows are possible, `eval` decides packets. Verifier and backends read `compiled` and call `eval`.
 
 pub mod algebra;
+pub mod buckets;
 mod channels;
 mod compile;
 pub mod compiled;
@@ -16,6 +17,7 @@ pub mod packet;
 pub mod report;
 pub mod sets;
 mod spaces;
+pub mod trace;
 pub mod wire;
 
 pub use compile::{Compilation, compile};

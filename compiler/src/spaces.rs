@@ -194,9 +194,6 @@ struct Flat<'a> {
     sources: Vec<SpaceRange<Source>>,
 }
 
-/// The end that a destination or a source means at the first address of a range.
-type At = Option<(OwnerId, u128)>;
-
 impl Flat<'_> {
     /// One stretch with everything that covers it, the longest prefix first.
     fn range(&mut self, lo: u128, hi: u128, covering: &[(Prefix, Entry)]) {
@@ -220,11 +217,10 @@ impl Flat<'_> {
             cuts = cuts.into_iter().flat_map(|cut| self.cut_underlay(cut)).collect();
         }
         for (lo, hi) in cuts {
-            let (destination, means) = self.destination(lo, hi, covering);
-            if let Some(target) = destination {
+            if let Some(target) = self.destination(lo, covering) {
                 self.destinations.push(SpaceRange { lo, hi, target });
             }
-            if let Some(target) = self.source(lo, covering, means) {
+            if let Some(target) = self.source(lo, covering) {
                 self.sources.push(SpaceRange { lo, hi, target });
             }
         }
@@ -260,8 +256,8 @@ impl Flat<'_> {
         self.externals.split(gateway, self.family, address, address).first().and_then(|(_, _, owner)| *owner)
     }
 
-    /// What the stretch means as a destination, and the end that its first address is.
-    fn destination(&self, lo: u128, hi: u128, covering: &[(Prefix, Entry)]) -> (Option<Destination>, At) {
+    /// What the stretch means as a destination.
+    fn destination(&self, lo: u128, covering: &[(Prefix, Entry)]) -> Option<Destination> {
         // The longest of segments, imports and routes; the most specific client prefix.
         let best = covering.iter().find(|(_, e)| !matches!(e, Entry::Client(..) | Entry::Own));
         let client = covering.iter().find_map(|(p, e)| match e {
@@ -271,9 +267,9 @@ impl Flat<'_> {
         let Some((prefix, entry)) = best else {
             return match client {
                 // Nobody's client lives at an underlay address.
-                Some((_, (owner, _))) if self.underlay(lo) && !self.model.owners[owner].is_tenant() => (None, None),
-                Some((_, end)) => (Some(Destination::ClientOnly), Some(end)),
-                None => (None, None),
+                Some((_, (owner, _))) if self.underlay(lo) && !self.model.owners[owner].is_tenant() => None,
+                Some(_) => Some(Destination::ClientOnly),
+                None => None,
             };
         };
         let (target, means) = match entry {
@@ -299,7 +295,7 @@ impl Flat<'_> {
             },
             Entry::Client(..) | Entry::Own => (Destination::Nowhere, None),
         };
-        let underlay_route = matches!(entry, Entry::Route(_)) && lo == hi && self.underlay(lo);
+        let underlay_route = matches!(entry, Entry::Route(_)) && self.underlay(lo);
         // Replies to a more specific client go there, so nothing else may.
         if let Some((client_prefix, end)) = client
             && client_prefix.len() > prefix.len()
@@ -307,9 +303,9 @@ impl Flat<'_> {
             && !underlay_route
             && !matches!(target, Destination::Local { .. })
         {
-            return (Some(Destination::ClientOnly), Some(end));
+            return Some(Destination::ClientOnly);
         }
-        (Some(target), means)
+        Some(target)
     }
 
     /// The exposures that present `(provider, real)` at `lo` through this gateway.
@@ -357,8 +353,8 @@ impl Flat<'_> {
         Some((gateway, ids))
     }
 
-    /// What the stretch means as a source; `destination` is the end that it means as a destination.
-    fn source(&self, lo: u128, covering: &[(Prefix, Entry)], destination: At) -> Option<Source> {
+    /// What the stretch means as a source.
+    fn source(&self, lo: u128, covering: &[(Prefix, Entry)]) -> Option<Source> {
         if let Some(segment) = covering.iter().find_map(|(_, e)| match e {
             Entry::Segment(segment) => Some(*segment),
             _ => None,
@@ -388,7 +384,6 @@ impl Flat<'_> {
                 }
                 RouteTarget::Via(gateway) => {
                     let owner = self.external_at(gateway, lo)?;
-                    debug_assert!(destination.is_none_or(|(o, _)| o == owner));
                     let exposures = self.shown(lo, covering, (owner, lo)).map(|(_, ids)| ids).unwrap_or_default();
                     Some(Source::External { owner, real: lo, gateway, exposures })
                 }

@@ -10,6 +10,7 @@ pub mod fmt;
 pub mod keywords;
 mod messages;
 mod parse;
+pub mod render;
 pub mod set;
 pub mod source;
 pub mod span;

@@ -16,7 +16,8 @@ pub struct Source {
     text: String,
     /// Byte offset at which each line begins.
     lines: Vec<u32>,
-    ascii: bool,
+    /// Characters before each line; empty where every character is one byte.
+    chars: Vec<u32>,
 }
 
 impl Source {
@@ -37,13 +38,24 @@ impl Source {
         let line = self.lines.partition_point(|start| *start <= offset).saturating_sub(1);
         let start = self.lines.get(line).copied().unwrap_or_default() as usize;
         let end = self.floor(offset).max(start);
-        let column = if self.ascii {
-            end - start
-        } else {
-            self.text.get(start..end).map_or(0, |before| before.chars().count())
-        };
+        let column = self.chars_between(start, end);
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX).saturating_add(1);
         Position { line: number(line), column: number(column) }
+    }
+
+    fn chars_between(&self, start: usize, end: usize) -> usize {
+        if self.chars.is_empty() {
+            return end.saturating_sub(start);
+        }
+        self.text.get(start..end).map_or(0, |text| text.chars().count())
+    }
+
+    /// How many characters stand before a byte offset.
+    pub(crate) fn chars_before(&self, offset: u32) -> usize {
+        let line = self.lines.partition_point(|start| *start <= offset).saturating_sub(1);
+        let start = self.lines.get(line).copied().unwrap_or_default() as usize;
+        let before = self.chars.get(line).copied().map_or(start, |chars| chars as usize);
+        before + self.chars_between(start, self.floor(offset).max(start))
     }
 
     /// The nearest character boundary at or before `offset`, within the text.
@@ -82,13 +94,13 @@ impl Sources {
     /// the place of the first bad byte is the same in both.
     pub fn add(&mut self, path: impl Into<String>, text: impl Into<String>) -> FileId {
         let text = text.into();
-        let lines = std::iter::once(0)
+        let lines: Vec<u32> = std::iter::once(0)
             .chain(text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1))
             .map(|at| u32::try_from(at).unwrap_or(u32::MAX))
             .collect();
         let id = FileId(u32::try_from(self.files.len()).unwrap_or(u32::MAX));
-        let ascii = text.is_ascii();
-        self.files.push(Source { path: path.into(), text, lines, ascii });
+        let chars = if text.is_ascii() { Vec::new() } else { chars_before_lines(&text) };
+        self.files.push(Source { path: path.into(), text, lines, chars });
         id
     }
 
@@ -122,4 +134,15 @@ impl Sources {
     pub fn iter(&self) -> impl Iterator<Item = (FileId, &Source)> {
         self.files.iter().enumerate().map(|(at, source)| (FileId(u32::try_from(at).unwrap_or(u32::MAX)), source))
     }
+}
+
+/// How many characters stand before each line.
+fn chars_before_lines(text: &str) -> Vec<u32> {
+    let mut before = 0_u32;
+    let mut out = vec![0];
+    for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+        before = before.saturating_add(u32::try_from(line.chars().count()).unwrap_or(u32::MAX));
+        out.push(before);
+    }
+    out
 }

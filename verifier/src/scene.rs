@@ -56,7 +56,11 @@ impl<'c> Scene<'c> {
         Ok(Some((scene, decision)))
     }
 
-    fn with_base(encoder: Encoder<'c>, base: Term, budget: u32) -> Result<Self, Fault> {
+    /// The flows of the encoder's frame that satisfy `base`.
+    ///
+    /// # Errors
+    /// The solver fails.
+    pub fn with_base(encoder: Encoder<'c>, base: Term, budget: u32) -> Result<Self, Fault> {
         let mut solver = Z3::new(encoder.frame().family, budget)?;
         solver.assert(&encoder.pool, base)?;
         Ok(Self { encoder, solver, base })

@@ -20,7 +20,6 @@ impl Lowering<'_> {
             // Missing clauses have been reported by the parser.
             let Some(on) = &ast.on else { continue };
             let Some(node) = self.node_id(on) else { continue };
-            self.used.nodes.insert(node);
             if let Some(dev) = &ast.dev {
                 self.device(dev);
             }

@@ -22,7 +22,6 @@ impl Lowering<'_> {
             let mut instances = Vec::new();
             for name in &ast.instances {
                 if let Some(node) = self.node_id(name) {
-                    self.used.nodes.insert(node);
                     if instances.contains(&node) {
                         let message = format!("instance `{}` stands twice", name.node);
                         let d = self.error(Code::PW0102, name.span, message);

@@ -105,13 +105,11 @@ impl<'a> Lowering<'a> {
     /// Reports an unknown name, with the nearest known one.
     fn unknown<'c>(&mut self, what: &str, name: &ast::Name, candidates: impl IntoIterator<Item = &'c str>) {
         let near = lang::suggest(&name.node, candidates).map(str::to_owned);
-        let article = if what.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
-        let known = format!("declare {article} {what} `{}`, or correct the name", name.node);
         let d = self.error(Code::PW0101, name.span, format!("unknown {what} `{}`", name.node));
         d.label = "not declared anywhere in the project".into();
         d.help = Some(match near {
             Some(near) => format!("did you mean `{near}`?"),
-            None => known,
+            None => "declare it, or correct the name".into(),
         });
     }
 

@@ -153,7 +153,7 @@ impl Lowering<'_> {
                 let inner = scope.tenant.and_then(|t| self.symbols.inner_of(t));
                 let candidates: Vec<&str> =
                     self.symbols.top.keys().copied().chain(inner.into_iter().flat_map(|m| m.keys().copied())).collect();
-                self.unknown("set", name, candidates);
+                self.unknown("name", name, candidates);
                 None
             }
         }

@@ -2,7 +2,7 @@
 
 use super::Lowering;
 use super::symbols::OwnerDecl;
-use crate::ids::{GatewayId, NodeId, OwnerId};
+use crate::ids::{GatewayId, OwnerId};
 use lang::codes::Code;
 use lang::span::Span;
 use std::collections::BTreeSet;
@@ -15,7 +15,6 @@ pub(super) struct Used {
     pub groups: BTreeSet<usize>,
     pub owners: BTreeSet<OwnerId>,
     pub gateways: BTreeSet<GatewayId>,
-    pub nodes: BTreeSet<NodeId>,
 }
 
 impl Lowering<'_> {
@@ -42,12 +41,6 @@ impl Lowering<'_> {
             if !self.used.gateways.contains(&id) {
                 let why = "no exposure, route or rule goes through it";
                 found.push((gateway.span, "gateway", gateway.name.clone(), why));
-            }
-        }
-        for (id, node) in self.model.nodes.iter() {
-            if !self.used.nodes.contains(&id) {
-                let why = "it hosts no endpoint and no gateway instance";
-                found.push((node.span, "node", node.name.clone(), why));
             }
         }
         for (span, what, name, why) in found {

@@ -1,0 +1,9 @@
+//! One file per subcommand.
+
+pub mod check;
+pub mod completions;
+pub mod eval;
+pub mod explain;
+pub mod fmt;
+pub mod init;
+pub mod man;

@@ -1,0 +1,136 @@
+//! The checks, one file each, and what they share.
+
+pub mod conflict;
+pub mod isolate;
+pub mod reach;
+pub mod shadow;
+pub mod tests;
+pub mod view;
+
+use compiler::Compiled;
+use compiler::compiled::ChannelKind;
+use compiler::eval::{self, Decider, Decision};
+use compiler::ids::{ChannelId, OwnerId};
+use compiler::packet::Flow;
+use compiler::wire;
+use lang::codes::Code;
+use lang::diag::{Diagnostic, WitnessText};
+use lang::span::Span;
+
+/// What every check is given.
+#[derive(Debug, Clone, Copy)]
+pub struct Task<'c> {
+    pub c: &'c Compiled,
+    /// Z3's resource limit for one question.
+    pub budget: u32,
+}
+
+/// What a check has found.
+#[derive(Debug, Default)]
+pub struct Findings {
+    pub diagnostics: Vec<Diagnostic>,
+    /// Questions that spent their budget.
+    pub undecided: usize,
+}
+
+impl Findings {
+    pub fn append(&mut self, other: Self) {
+        self.diagnostics.extend(other.diagnostics);
+        self.undecided += other.undecided;
+    }
+
+    /// PW0901: `question` reads as "whether …".
+    pub fn undecided(&mut self, task: Task<'_>, span: Span, question: &str, rule: Option<&str>) {
+        self.undecided += 1;
+        let finding = Diagnostic::new(Code::PW0901, span, format!("{question} is undecided within the budget"))
+            .label("the solver gave up here")
+            .help(format!(
+                "raise the budget above {} with `--solver-budget`, or split the rule into simpler ones",
+                task.budget
+            ));
+        self.diagnostics.push(match rule {
+            Some(rule) => finding.rule(rule),
+            None => finding,
+        });
+    }
+}
+
+impl<'c> Task<'c> {
+    /// Whether what is proved about this owner's flows would not hold for the policy that was meant.
+    #[must_use]
+    pub fn tainted(&self, owner: OwnerId) -> bool {
+        self.c.model.tainted.binary_search(&owner).is_ok()
+    }
+
+    /// Whether the flows of a channel are to be left alone.
+    #[must_use]
+    pub fn skips(&self, channel: ChannelId) -> bool {
+        let channel = &self.c.channels[channel];
+        self.tainted(channel.src) || self.tainted(channel.dst)
+    }
+
+    /// The name of an owner.
+    #[must_use]
+    pub fn owner(&self, owner: OwnerId) -> &'c str {
+        &self.c.model.owners[owner].name
+    }
+
+    /// The channels between two owners, in that direction, ascending.
+    #[must_use]
+    pub fn between(&self, src: OwnerId, dst: OwnerId) -> Vec<ChannelId> {
+        let ids = self.c.channels_of[src].iter().copied();
+        ids.filter(|id| self.c.channels[*id].src == src && self.c.channels[*id].dst == dst).collect()
+    }
+
+    /// The witness of a flow on a channel: the packet as its sender writes it, and the decision on that packet.
+    #[must_use]
+    pub fn witness(&self, channel: ChannelId, flow: &Flow) -> Option<WitnessText> {
+        let packet = eval::packet_on_channel(self.c, channel, flow)?;
+        let decision = eval::decide(self.c, &packet).ok()?;
+        Some(wire::witness(self.c, &packet, &decision))
+    }
+
+    /// The places that let a flow go on a channel, or forbid it there: exposure or direct route, and the deciding rules.
+    #[must_use]
+    pub fn explain(&self, mut finding: Diagnostic, channel: ChannelId, decision: &Decision) -> Diagnostic {
+        let model = &self.c.model;
+        let deciders: Vec<Decider> = [decision.egress, decision.ingress].into_iter().flatten().map(|v| v.by).collect();
+        match self.c.channels[channel].kind {
+            ChannelKind::Exposed(id) => {
+                let exposure = &model.exposures[id];
+                finding = finding.related(exposure.span, format!("opened by the exposure `{}`", exposure.name));
+                if deciders.contains(&Decider::Exposure(id)) {
+                    finding = finding.rule(&exposure.name);
+                }
+            }
+            ChannelKind::Direct(id) => finding = finding.related(model.routes[id].span, "opened by this direct route"),
+            ChannelKind::Intra | ChannelKind::ToExternal(_) => {}
+        }
+        for view in [decision.egress, decision.ingress].into_iter().flatten() {
+            if let Decider::Rule(id) = view.by {
+                let rule = &model.rules[id];
+                let does = if view.allow { "allowed" } else { "denied" };
+                finding = finding.related(rule.span, format!("{does} by `{}`", rule.name)).rule(&rule.name);
+            }
+        }
+        finding.related.dedup();
+        finding.rules.dedup();
+        finding
+    }
+}
+
+/// Why a decision is what it is, to follow "is": "denied by `x`".
+#[must_use]
+pub fn reason(c: &Compiled, decision: &Decision) -> String {
+    let views = [decision.egress, decision.ingress];
+    let speaks = views.iter().flatten().find(|v| !v.allow).or_else(|| views.iter().flatten().next());
+    let does = if decision.allow { "allowed" } else { "denied" };
+    match speaks {
+        Some(view) if view.conflict => format!("{does}, since policies conflict on it"),
+        Some(view) => match wire::decider_name(c, view.by) {
+            Some(name) => format!("{does} by `{name}`"),
+            None => format!("{does}, since no rule allows it"),
+        },
+        None => format!("{does} ({})", decision.reason.as_str()),
+    }
+}

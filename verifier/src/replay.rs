@@ -1,0 +1,59 @@
+//! What the reference evaluator says, put the way the properties ask: the other side of every replay.
+
+use compiler::Compiled;
+use compiler::eval::{self, Decision, TierDecision, Way};
+use compiler::ids::{ChannelId, GatewayId, OwnerId, RuleId};
+use compiler::packet::Flow;
+
+/// The way of a channel as one tenant's view sees it: an exposure stands in the destination's view only.
+#[must_use]
+pub fn way_of(c: &Compiled, channel: ChannelId, tenant: OwnerId) -> Way {
+    let way = eval::channel_way(c, channel);
+    if c.channels[channel].src == tenant { Way { exposure: None, ..way } } else { way }
+}
+
+/// The rules that decide in a view: those of each tier reached that are first in a policy not overridden.
+#[must_use]
+pub fn deciding(c: &Compiled, tenant: OwnerId, way: Way, flow: &Flow) -> Vec<RuleId> {
+    let stands_after = c.model.fabric.lowest_delegated();
+    let mut out = Vec::new();
+    for (tier, policies) in c.views[tenant].iter().enumerate() {
+        out.extend(eval::tier_rules(c, policies, flow));
+        match eval::tier_decision(c, policies, flow, way) {
+            TierDecision::Verdict(_) => break,
+            TierDecision::None if stands_after == Some(tier) && way.exposure.is_some() => break,
+            TierDecision::Pass | TierDecision::None => {}
+        }
+    }
+    out
+}
+
+#[must_use]
+pub fn matches(c: &Compiled, rule: RuleId, flow: &Flow) -> bool {
+    let rule = &c.model.rules[rule];
+    rule.service.contains(flow.protocol, flow.x, flow.y) && rule.pairs.contains(flow)
+}
+
+/// Whether the flow goes on this channel.
+#[must_use]
+pub fn goes_on(c: &Compiled, channel: ChannelId, flow: &Flow) -> bool {
+    let channel = &c.channels[channel];
+    channel.src == flow.src.owner
+        && channel.dst == flow.dst.owner
+        && channel.src_set.contains(flow.family, flow.src.address)
+        && channel.dst_set.contains(flow.family, flow.dst.address)
+        && channel.service.contains(flow.protocol, flow.x, flow.y)
+}
+
+/// The decisions on a flow, one for each channel of `channels` on which it goes.
+#[must_use]
+pub fn decisions(c: &Compiled, channels: &[ChannelId], flow: &Flow) -> Vec<(ChannelId, Decision)> {
+    let on = channels.iter().filter(|id| goes_on(c, **id, flow));
+    on.map(|id| (*id, eval::decide_on_channel(c, *id, flow))).collect()
+}
+
+/// Whether a decision allows, through this gateway if one is named.
+#[must_use]
+pub fn allows(decision: &Decision, via: Option<GatewayId>) -> bool {
+    decision.allow && via.is_none_or(|gateway| decision.via == Some(gateway))
+}
