@@ -1,8 +1,5 @@
 //! Generates the parser's tables from `src/grammar.lalrpop`.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    lalrpop::Configuration::new()
-        .use_cargo_dir_conventions()
-        .emit_rerun_directives(true)
-        .process()
+    lalrpop::Configuration::new().use_cargo_dir_conventions().emit_rerun_directives(true).process()
 }

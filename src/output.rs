@@ -68,6 +68,11 @@ impl Default for Out {
     }
 }
 
+/// Text for people on standard error, such as diagnostics.
+pub fn show(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
 /// One line for people on standard error; where even that is closed, nobody can be told.
 pub fn tell(message: &str) {
     let _ = writeln!(io::stderr().lock(), "partywall: {message}");

@@ -60,7 +60,7 @@ pub fn end_hash(family: Family, address: u128) -> u8 {
         Family::V4 => bytes.get(12..).unwrap_or_default(),
         Family::V6 => bytes.as_slice(),
     };
-    let scaled = u64::from(jhash(key, SEED)) * u64::from(CELLS) >> 32;
+    let scaled = (u64::from(jhash(key, SEED)) * u64::from(CELLS)) >> 32;
     u8::try_from(scaled).unwrap_or(0)
 }
 

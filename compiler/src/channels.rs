@@ -71,10 +71,11 @@ pub fn channels(
                 | Source::External { owner, real, exposures, .. } = &range.target
                 {
                     for exposure in exposures {
-                        clients
-                            .entry((*exposure, *owner))
-                            .or_default()
-                            .push(family, *real, *real + (range.hi - range.lo));
+                        clients.entry((*exposure, *owner)).or_default().push(
+                            family,
+                            *real,
+                            *real + (range.hi - range.lo),
+                        );
                     }
                 }
             }
@@ -139,7 +140,9 @@ pub fn channels(
     let channels = Arena::<ChannelId, Channel>::new(list);
     for (id, channel) in channels.iter() {
         use crate::ids::Id;
-        for owner in [Some(channel.src), (channel.dst != channel.src).then_some(channel.dst)].into_iter().flatten() {
+        for owner in
+            [Some(channel.src), (channel.dst != channel.src).then_some(channel.dst)].into_iter().flatten()
+        {
             if let Some(list) = of.get_mut(owner.index()) {
                 list.push(id);
             }

@@ -2,7 +2,6 @@
 
 use crate::compiled::Compiled;
 use crate::lower::{SourceFile, lower};
-use crate::report::Report;
 use lang::ast::Date;
 use lang::diag::Diagnostic;
 
@@ -22,9 +21,7 @@ pub fn compile(files: &[SourceFile<'_>], today: Date) -> Compilation {
     let (channels, channels_of) = crate::channels::channels(&model, &spaces);
     let views = crate::lower::views(&model);
     let mut compiled = Compiled { model, spaces, channels, channels_of, views };
-    check(&compiled, today, &mut report);
+    crate::checks::check(&compiled, today, &mut report);
     compiled.model.tainted = report.tainted.iter().copied().collect();
     Compilation { compiled, diagnostics: report.diagnostics }
 }
-
-fn check(_compiled: &Compiled, _today: Date, _report: &mut Report) {}

@@ -87,13 +87,28 @@ pub enum Destination {
 /// A source range. A seen address `a` means the real address `a - lo + real`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    Local { segment: SegmentId },
+    Local {
+        segment: SegmentId,
+    },
     /// A client of the space's tenant: each of these exposures (ascending) shows it under this address.
-    Client { owner: OwnerId, real: u128, gateway: GatewayId, exposures: Vec<ExposureId> },
+    Client {
+        owner: OwnerId,
+        real: u128,
+        gateway: GatewayId,
+        exposures: Vec<ExposureId>,
+    },
     /// An external's end: by route (`gateway` is the route's), or by exposures that show it under this address.
-    External { owner: OwnerId, real: u128, gateway: GatewayId, exposures: Vec<ExposureId> },
+    External {
+        owner: OwnerId,
+        real: u128,
+        gateway: GatewayId,
+        exposures: Vec<ExposureId>,
+    },
     /// Another tenant's end behind a direct route.
-    Direct { owner: OwnerId, route: RouteId },
+    Direct {
+        owner: OwnerId,
+        route: RouteId,
+    },
     /// In an external's own space: one of its prefixes.
     Own,
 }

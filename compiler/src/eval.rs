@@ -139,9 +139,10 @@ pub fn resolve(c: &Compiled, p: &Packet) -> Result<Resolution, NoFlow> {
         (Source::Local { .. }, Destination::Direct { .. }) => {
             Some(Way { intra: false, gateway: None, exposure: None })
         }
-        (Source::Client { exposures, .. } | Source::External { exposures, .. }, Destination::Local { .. }) => {
-            exposed(c, exposures, &flow)
-        }
+        (
+            Source::Client { exposures, .. } | Source::External { exposures, .. },
+            Destination::Local { .. },
+        ) => exposed(c, exposures, &flow),
         (Source::Direct { owner, .. }, Destination::Local { .. }) => direct_from(c, *owner, p),
         _ => None,
     };
@@ -192,8 +193,11 @@ fn exposed(c: &Compiled, candidates: &[ExposureId], flow: &Flow) -> Option<Way> 
 /// A flow that arrives over another tenant's direct route: that tenant must have one to the destination.
 fn direct_from(c: &Compiled, source: OwnerId, p: &Packet) -> Option<Way> {
     let there = c.spaces[source].destinations.get(p.family, p.dst)?;
-    matches!(there.target, Destination::Direct { owner, .. } if owner == p.space)
-        .then_some(Way { intra: false, gateway: None, exposure: None })
+    matches!(there.target, Destination::Direct { owner, .. } if owner == p.space).then_some(Way {
+        intra: false,
+        gateway: None,
+        exposure: None,
+    })
 }
 
 /// The decision on a packet.
@@ -230,8 +234,7 @@ pub fn channel_way(c: &Compiled, channel: ChannelId) -> Way {
 #[must_use]
 pub fn decide_on_way(c: &Compiled, flow: &Flow, way: Way) -> Decision {
     let tenant = |owner: OwnerId| c.model.owners[owner].is_tenant();
-    let egress = tenant(flow.src.owner)
-        .then(|| view(c, flow.src.owner, flow, Way { exposure: None, ..way }));
+    let egress = tenant(flow.src.owner).then(|| view(c, flow.src.owner, flow, Way { exposure: None, ..way }));
     let ingress = (!way.intra && tenant(flow.dst.owner)).then(|| view(c, flow.dst.owner, flow, way));
     let views = [egress, ingress];
     let allow = views.iter().flatten().all(|v| v.allow);
@@ -318,15 +321,26 @@ pub fn first_match(c: &Compiled, policy: PolicyId, flow: &Flow) -> Option<RuleId
 pub fn tier_rules(c: &Compiled, policies: &[PolicyId], flow: &Flow) -> Vec<RuleId> {
     let given: Vec<(PolicyId, RuleId)> =
         policies.iter().filter_map(|p| first_match(c, *p, flow).map(|r| (*p, r))).collect();
-    let overridden =
-        |policy: PolicyId| given.iter().any(|(p, _)| c.model.policies[*p].overrides.binary_search(&policy).is_ok());
+    let overridden = |policy: PolicyId| {
+        given.iter().any(|(p, _)| c.model.policies[*p].overrides.binary_search(&policy).is_ok())
+    };
     given.iter().filter(|(p, _)| !overridden(*p)).map(|(_, r)| *r).collect()
 }
 
 /// One tier's decision.
 #[must_use]
 pub fn tier_decision(c: &Compiled, policies: &[PolicyId], flow: &Flow, way: Way) -> TierDecision {
-    let rules = tier_rules(c, policies, flow);
+    let mut given = policies.iter().filter_map(|p| first_match(c, *p, flow));
+    let Some(first) = given.next() else { return TierDecision::None };
+    // Where one policy speaks there is nothing to override and nobody to disagree with, which is nearly always.
+    if given.next().is_none() {
+        return ruled(c, &[first], way);
+    }
+    ruled(c, &tier_rules(c, policies, flow), way)
+}
+
+/// What these deciding rules say together.
+fn ruled(c: &Compiled, rules: &[RuleId], way: Way) -> TierDecision {
     let Some(&first) = rules.iter().min_by_key(|id| c.model.rules[**id].rank) else {
         return TierDecision::None;
     };

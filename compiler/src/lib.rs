@@ -4,13 +4,16 @@
 //! channels on which flows are possible, `eval` decides packets. Verifier and backends read `compiled` and call `eval`.
 
 pub mod algebra;
+pub mod checks;
 pub mod buckets;
 mod channels;
 mod compile;
 pub mod compiled;
+pub mod config;
 pub mod eval;
 pub mod icmp;
 pub mod ids;
+pub mod lints;
 pub mod lower;
 pub mod model;
 pub mod packet;

@@ -4,7 +4,9 @@
 //! row), never by file or by position in a file.
 
 use crate::algebra::{AddrSet, Family, Prefix};
-use crate::ids::{Arena, EndpointId, ExposureId, GatewayId, NodeId, OwnerId, PolicyId, RouteId, RuleId, SegmentId};
+use crate::ids::{
+    Arena, EndpointId, ExposureId, GatewayId, NodeId, OwnerId, PolicyId, RouteId, RuleId, SegmentId,
+};
 use crate::packet::Packet;
 use crate::sets::{EndSet, PairSet, ServiceSet};
 use lang::ast::{AffinityWord, Date, EncapKind, OnFailureWord, Quantifier};
@@ -124,7 +126,9 @@ impl Owner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OwnerKind {
     /// `id` is 1..=16777215.
-    Tenant { id: u32 },
+    Tenant {
+        id: u32,
+    },
     External,
 }
 

@@ -146,15 +146,11 @@ impl ServiceSet {
 
 /// Whether some flow lies in `src` × `dst` × `service`: not both ends one, one family, a protocol of that family.
 #[must_use]
-pub fn some_flow(
-    same_owner: bool,
-    src: &AddrSet,
-    dst: &AddrSet,
-    service: &ServiceSet,
-) -> bool {
+pub fn some_flow(same_owner: bool, src: &AddrSet, dst: &AddrSet, service: &ServiceSet) -> bool {
     Family::BOTH.into_iter().any(|family| {
         let (s, d) = (src.family(family), dst.family(family));
-        !s.is_empty() && !d.is_empty() && service.possible(family) && !(same_owner && one_end_only(s, d))
+        let both = !s.is_empty() && !d.is_empty() && service.possible(family);
+        both && !(same_owner && one_end_only(s, d))
     })
 }
 

@@ -128,7 +128,13 @@ impl Externals {
     }
 
     /// The parts of `lo..=hi` by external; `None` where no external has them.
-    fn split(&self, gateway: GatewayId, family: Family, lo: u128, hi: u128) -> Vec<(u128, u128, Option<OwnerId>)> {
+    fn split(
+        &self,
+        gateway: GatewayId,
+        family: Family,
+        lo: u128,
+        hi: u128,
+    ) -> Vec<(u128, u128, Option<OwnerId>)> {
         let [v4, v6] = &self.by_gateway[gateway];
         let ranges = match family {
             Family::V4 => v4,
@@ -336,7 +342,12 @@ impl Flat<'_> {
     }
 
     /// The exposures that show `end` as a client at `lo`, with the gateway of the most specific one.
-    fn shown(&self, lo: u128, covering: &[(Prefix, Entry)], end: (OwnerId, u128)) -> Option<(GatewayId, Vec<ExposureId>)> {
+    fn shown(
+        &self,
+        lo: u128,
+        covering: &[(Prefix, Entry)],
+        end: (OwnerId, u128),
+    ) -> Option<(GatewayId, Vec<ExposureId>)> {
         let of_end = |(_, entry): &(Prefix, Entry)| match entry {
             Entry::Client(id, owner, mapping) if (*owner, real_at(mapping, lo)) == end => Some(*id),
             _ => None,
@@ -384,7 +395,8 @@ impl Flat<'_> {
                 }
                 RouteTarget::Via(gateway) => {
                     let owner = self.external_at(gateway, lo)?;
-                    let exposures = self.shown(lo, covering, (owner, lo)).map(|(_, ids)| ids).unwrap_or_default();
+                    let exposures =
+                        self.shown(lo, covering, (owner, lo)).map(|(_, ids)| ids).unwrap_or_default();
                     Some(Source::External { owner, real: lo, gateway, exposures })
                 }
             },

@@ -164,7 +164,9 @@ impl Teller<'_> {
             let exposures = match &range.target {
                 Destination::Import { exposures, .. } => exposures.clone(),
                 _ => match self.c.spaces[p.space].sources.get(p.family, p.src).map(|r| &r.target) {
-                    Some(Source::Client { exposures, .. } | Source::External { exposures, .. }) => exposures.clone(),
+                    Some(Source::Client { exposures, .. } | Source::External { exposures, .. }) => {
+                        exposures.clone()
+                    }
                     _ => Vec::new(),
                 },
             };

@@ -124,7 +124,8 @@ impl<'a> Evaluator<'a> {
     /// # Errors
     /// A name is unknown, or a field is missing or surplus.
     pub fn packet(&self, line: &PacketLine) -> Result<Packet, LineError> {
-        let space = *self.owners.get(line.space.as_str()).ok_or_else(|| LineError::Space(line.space.clone()))?;
+        let space =
+            *self.owners.get(line.space.as_str()).ok_or_else(|| LineError::Space(line.space.clone()))?;
         let protocol = match &line.proto {
             ProtocolField::Number(number) => *number,
             ProtocolField::Name(name) => {
@@ -170,7 +171,11 @@ pub fn packet_line(c: &Compiled, p: &Packet) -> PacketLine {
     let named = matches!(p.protocol, proto::TCP | proto::UDP | proto::SCTP | proto::ICMP | proto::ICMP6);
     PacketLine {
         space: c.model.owners[p.space].name.clone(),
-        proto: if named { ProtocolField::Name(protocol_name(p.protocol)) } else { ProtocolField::Number(p.protocol) },
+        proto: if named {
+            ProtocolField::Name(protocol_name(p.protocol))
+        } else {
+            ProtocolField::Number(p.protocol)
+        },
         src: format_addr(p.family, p.src),
         sport: ports.then_some(p.x),
         dst: format_addr(p.family, p.dst),

@@ -14,6 +14,7 @@ use crate::codes::Code;
 use crate::diag::Diagnostic;
 use crate::messages;
 use crate::set::union_of;
+use crate::sink::Sink;
 use crate::span::{FileId, Span, Spanned};
 use crate::tokens::Token;
 
@@ -147,13 +148,11 @@ pub enum NodeKind {
 #[derive(Debug)]
 pub struct Context {
     pub file: FileId,
-    pub diagnostics: Vec<Diagnostic>,
+    pub diagnostics: Sink,
     /// `///` lines by the offset of the token that follows; taken by what begins there.
     pub docs: BTreeMap<u32, DocLines>,
     /// Every declaration and clause, children before their parents.
     pub nodes: Vec<(NodeKind, Span)>,
-    /// Diagnostics of the grammar that were counted and not kept.
-    pub uncounted: usize,
 }
 
 /// A value given to a clause that may stand once.
@@ -182,13 +181,7 @@ impl<T> Once<T> {
 impl Context {
     #[must_use]
     pub fn new(file: FileId) -> Self {
-        Self {
-            file,
-            diagnostics: Vec::new(),
-            docs: BTreeMap::new(),
-            nodes: Vec::new(),
-            uncounted: 0,
-        }
+        Self { file, diagnostics: Sink::default(), docs: BTreeMap::new(), nodes: Vec::new() }
     }
 
     #[must_use]
@@ -201,7 +194,7 @@ impl Context {
     }
 
     fn report(&mut self, diagnostic: Diagnostic) {
-        self.diagnostics.push(diagnostic);
+        self.diagnostics.report(|| diagnostic);
     }
 
     fn repeated(&mut self, word: &str, place: Span, first: Span) {
@@ -219,13 +212,8 @@ impl Context {
 
     /// Reports an error that the grammar stepped over.
     pub fn recover(&mut self, recovery: ErrorRecovery<u32, Token<'_>, ()>) {
-        if self.diagnostics.len() > crate::parse::MAX_DIAGNOSTICS {
-            self.uncounted += 1;
-            return;
-        }
-        if let Some(diagnostic) = messages::syntax(self.file, recovery.error) {
-            self.report(diagnostic);
-        }
+        let file = self.file;
+        self.diagnostics.report_if(|| messages::syntax(file, recovery.error));
     }
 
     /// Registers a clause that has no room for `///` lines in the tree; the printer keeps them.
@@ -401,7 +389,9 @@ impl Context {
             self.report(
                 Diagnostic::new(Code::PW0009, place, "a rule's name has at most two numbers")
                     .label("no rule's name")
-                    .help("write `policy`, `policy.label`, `policy#2`, `tenant.label#1` or `tenant.expose#2#1`"),
+                    .help(
+                        "write `policy`, `policy.label`, `policy#2`, `tenant.label#1` or `tenant.expose#2#1`",
+                    ),
             );
         }
         for number in numbers {

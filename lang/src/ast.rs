@@ -123,9 +123,17 @@ pub enum ServiceTerm {
     /// `ip`: every protocol.
     Ip,
     /// `tcp`, `tcp/443`, `tcp/{80, 8000..8080} from 1024..65535`; empty lists mean every port.
-    Ports { proto: PortProto, dst: Vec<PortRange>, src: Vec<PortRange> },
+    Ports {
+        proto: PortProto,
+        dst: Vec<PortRange>,
+        src: Vec<PortRange>,
+    },
     /// `icmp`, `icmp/echo-request`, `icmp/3/4`
-    Icmp { v6: bool, kind: Option<IcmpValue>, code: Option<IcmpValue> },
+    Icmp {
+        v6: bool,
+        kind: Option<IcmpValue>,
+        code: Option<IcmpValue>,
+    },
     /// `proto/47`; the number may be out of range here.
     Proto(Int),
     Error,
@@ -254,7 +262,12 @@ pub enum RouteTarget {
     /// `via G`
     Via(Name),
     /// `to tenant.segment [direct "why"]`
-    Segment { tenant: Name, segment: Name, direct: Option<Span>, why: Option<Str> },
+    Segment {
+        tenant: Name,
+        segment: Name,
+        direct: Option<Span>,
+        why: Option<Str>,
+    },
     Error,
 }
 

@@ -4,6 +4,7 @@
 use crate::codes::Code;
 use crate::diag::Diagnostic;
 use crate::keywords::Kw;
+use crate::sink::Sink;
 use crate::span::{FileId, Span};
 use crate::suggest::suggest;
 use crate::tokens::{Placed, Token, shorten};
@@ -132,7 +133,7 @@ pub fn balance<'s>(
     file: FileId,
     text: &str,
     tokens: &[Placed<'s>],
-    diagnostics: &mut Vec<Diagnostic>,
+    diagnostics: &mut Sink,
 ) -> Vec<Placed<'s>> {
     let mut pass = Balance {
         file,
@@ -160,7 +161,7 @@ struct Balance<'a, 's> {
     parens: usize,
     /// Braces closed here for a declaration that began inside a block: as many `}` after it may be theirs.
     owed: usize,
-    diagnostics: &'a mut Vec<Diagnostic>,
+    diagnostics: &'a mut Sink,
 }
 
 impl<'s> Balance<'_, 's> {
@@ -242,10 +243,11 @@ impl<'s> Balance<'_, 's> {
                 break;
             }
         }
-        let diagnostic = Diagnostic::new(Code::PW0008, first, format!("parentheses nest deeper than {MAX_PARENS}"))
-            .label("one too many")
-            .help("name parts of the set as groups");
-        self.diagnostics.push(diagnostic);
+        self.diagnostics.report(|| {
+            Diagnostic::new(Code::PW0008, first, format!("parentheses nest deeper than {MAX_PARENS}"))
+                .label("one too many")
+                .help("name parts of the set as groups")
+        });
         self.out.push((Token::Bad, first.to(last)));
         at
     }
@@ -308,11 +310,12 @@ impl<'s> Balance<'_, 's> {
     /// Closes the innermost brace where the text does not.
     fn close_one(&mut self, found: Span, what: &str) {
         let Some(open) = self.open.last() else { return };
-        let diagnostic = Diagnostic::new(Code::PW0001, open.span, "this `{` is never closed")
-            .label("no `}` belongs to it")
-            .related(found, what)
-            .help("add the missing `}`");
-        self.diagnostics.push(diagnostic);
+        self.diagnostics.report(|| {
+            Diagnostic::new(Code::PW0001, open.span, "this `{` is never closed")
+                .label("no `}` belongs to it")
+                .related(found, what)
+                .help("add the missing `}`")
+        });
         self.close_silently();
     }
 
@@ -352,7 +355,9 @@ impl<'s> Balance<'_, 's> {
             let body = self.open.first().and_then(|open| open.head);
             match (body, kw) {
                 (Some(Kw::Tenant | Kw::Extend), Kw::Group) => return Token::MemberGroup,
-                (Some(Kw::Node), Kw::Gateway) if !self.looks_like_declaration(kw, at) => return Token::GatewayFlag,
+                (Some(Kw::Node), Kw::Gateway) if !self.looks_like_declaration(kw, at) => {
+                    return Token::GatewayFlag;
+                }
                 _ => {}
             }
             // In a block of no known kind these are probably its clauses.
@@ -378,12 +383,15 @@ impl<'s> Balance<'_, 's> {
             return None;
         }
         let next = self.kind(at + 1)?;
-        if self.begins_line(at + 1) || matches!(next, Token::Colon | Token::Dot | Token::Equals | Token::Pipe) {
+        if self.begins_line(at + 1) || matches!(next, Token::Colon | Token::Dot | Token::Equals | Token::Pipe)
+        {
             return None;
         }
         let head = self.open.first().and_then(|open| open.head);
         let (what, words) = match (self.open.last().map(|open| open.kind), head) {
-            (None, _) if matches!(next, Token::Ident(_) | Token::Str(_) | Token::Kw(Kw::Tenant | Kw::Any)) => {
+            (None, _)
+                if matches!(next, Token::Ident(_) | Token::Str(_) | Token::Kw(Kw::Tenant | Kw::Any)) =>
+            {
                 ("a declaration", DECLARATIONS)
             }
             (Some(Brace::Body), Some(head)) => clauses_of(head)?,
@@ -391,10 +399,11 @@ impl<'s> Balance<'_, 's> {
             _ => return None,
         };
         let word = suggest(name, words.iter().map(|kw| kw.as_str()))?;
-        let message = format!("expected {what}, found `{}`", shorten(name));
-        let diagnostic =
-            Diagnostic::new(Code::PW0001, span, message).label("unexpected name").help(format!("did you mean `{word}`?"));
-        self.diagnostics.push(diagnostic);
+        self.diagnostics.report(|| {
+            Diagnostic::new(Code::PW0001, span, format!("expected {what}, found `{}`", shorten(name)))
+                .label("unexpected name")
+                .help(format!("did you mean `{word}`?"))
+        });
         Kw::parse(word)
     }
 
@@ -409,7 +418,13 @@ impl<'s> Balance<'_, 's> {
             Kw::Test => matches!(next, Some(Token::Str(_))),
             Kw::Isolate => matches!(
                 next,
-                Some(Token::Ident(_) | Token::ParenOpen | Token::Kw(Kw::Any | Kw::Tagged) | Token::Prefix(..) | Token::Address(_))
+                Some(
+                    Token::Ident(_)
+                        | Token::ParenOpen
+                        | Token::Kw(Kw::Any | Kw::Tagged)
+                        | Token::Prefix(..)
+                        | Token::Address(_)
+                )
             ),
             _ => matches!(next, Some(Token::Ident(_))),
         }

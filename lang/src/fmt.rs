@@ -6,6 +6,7 @@ mod print;
 use crate::balance::balance;
 use crate::diag::{Diagnostic, Severity};
 use crate::parse::parse_nodes;
+use crate::sink::Sink;
 use crate::span::FileId;
 use crate::tokens::lex;
 
@@ -23,6 +24,6 @@ pub fn format(text: &str) -> Result<String, Vec<Diagnostic>> {
         return Err(parsed.diagnostics.into_iter().filter(|d| d.severity == Severity::Error).collect());
     }
     let lexed = lex(file, text);
-    let tokens = balance(file, text, &lexed.tokens, &mut Vec::new());
+    let tokens = balance(file, text, &lexed.tokens, &mut Sink::default());
     Ok(layout::layout(text, &tokens, &lexed.comments, &context.nodes))
 }

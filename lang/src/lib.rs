@@ -12,11 +12,14 @@ mod messages;
 mod parse;
 pub mod render;
 pub mod set;
+mod sink;
 pub mod source;
 pub mod span;
 mod suggest;
 mod suppress;
-pub mod tokens;
+mod tokens;
 
-pub use parse::{MAX_DIAGNOSTICS, PacketHeader, Parsed, Query, parse, parse_bytes, parse_packet, parse_query};
+pub use parse::{PacketHeader, Parsed, Query, parse, parse_bytes, parse_packet, parse_query};
+pub use sink::MAX_DIAGNOSTICS;
 pub use suggest::suggest;
+pub use tokens::{MAX_IDENTIFIER, is_identifier};

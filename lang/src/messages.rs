@@ -54,7 +54,9 @@ fn unexpected(place: Span, token: &Token<'_>, expected: &[String]) -> Diagnostic
 
 fn help(token: &Token<'_>, expected: &Expected<'_>) -> Option<String> {
     match token {
-        Token::Ident(_) if expected.has("string") && !expected.name => Some("put the text in quotes".to_owned()),
+        Token::Ident(_) if expected.has("string") && !expected.name => {
+            Some("put the text in quotes".to_owned())
+        }
         Token::Ident(name) => {
             let word = suggest(name, expected.words.iter().copied())?;
             Some(format!("did you mean `{word}`?"))
@@ -67,11 +69,11 @@ fn help(token: &Token<'_>, expected: &Expected<'_>) -> Option<String> {
         }
         Token::Label(name) => Some(format!("`{name}:` before this word is read as a label")),
         Token::Equals if expected.has("{") => Some("a block follows here, without `=`".to_owned()),
-        Token::Int(_) if expected.service => {
-            Some("a port stands after its protocol: `tcp/443`".to_owned())
-        }
+        Token::Int(_) if expected.service => Some("a port stands after its protocol: `tcp/443`".to_owned()),
         Token::Address(_) | Token::Prefix(..) if expected.has("integer") => None,
-        Token::Address(_) if expected.has("prefix") => Some("a prefix has a length: `10.1.0.0/24`".to_owned()),
+        Token::Address(_) if expected.has("prefix") => {
+            Some("a prefix has a length: `10.1.0.0/24`".to_owned())
+        }
         Token::Str(_) if expected.name => Some("a name stands without quotes".to_owned()),
         _ => None,
     }
@@ -211,9 +213,19 @@ impl<'e> Expected<'e> {
         let rule = self.has("allow") && self.has("pass");
         take(rule, "a rule (`allow`, `deny` or `pass`)", &["allow", "deny", "pass"], &mut rest);
         let packet = self.has("always") && self.has("packet");
-        take(packet, "a check (`always`, `never`, `some` or `packet`)", &["always", "never", "some", "packet"], &mut rest);
+        take(
+            packet,
+            "a check (`always`, `never`, `some` or `packet`)",
+            &["always", "never", "some", "packet"],
+            &mut rest,
+        );
         let member = self.has("segment") && self.has("expose");
-        take(member, "a member (`segment`, `group`, `route` or `expose`)", &["segment", "group in block", "route", "expose"], &mut rest);
+        take(
+            member,
+            "a member (`segment`, `group`, `route` or `expose`)",
+            &["segment", "group in block", "route", "expose"],
+            &mut rest,
+        );
         let prefix = rest.contains(&"prefix") && rest.contains(&"address");
         take(prefix, "a prefix or address", &["prefix", "address"], &mut rest);
         // What merely goes on with what stands before says little where something else is due.
@@ -221,7 +233,7 @@ impl<'e> Expected<'e> {
         let more: Vec<&str> = rest
             .iter()
             .copied()
-            .filter(|terminal| !CONTINUES.contains(terminal) && !(after_ports && *terminal == "from"))
+            .filter(|terminal| !(CONTINUES.contains(terminal) || after_ports && *terminal == "from"))
             .collect();
         if !more.is_empty() || !parts.is_empty() {
             rest = more;
@@ -241,8 +253,8 @@ impl<'e> Expected<'e> {
 }
 
 const DECLARATIONS: &[&str] = &[
-    "fabric", "node", "external", "service", "group", "tenant", "extend", "gateway", "endpoint", "policy", "isolate",
-    "test",
+    "fabric", "node", "external", "service", "group", "tenant", "extend", "gateway", "endpoint", "policy",
+    "isolate", "test",
 ];
 
 const SERVICES: &[&str] = &["tcp", "udp", "sctp", "icmp", "icmp6", "ip", "proto", "identifier"];

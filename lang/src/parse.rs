@@ -6,12 +6,10 @@ use crate::balance::balance;
 use crate::codes::Code;
 use crate::diag::{Diagnostic, Severity};
 use crate::messages;
+use crate::sink::{MAX_DIAGNOSTICS, Sink};
 use crate::span::{FileId, Span, Spanned};
 use crate::suppress;
 use crate::tokens::{CommentKind, Lexed, Placed, Token, lex};
-
-/// So many findings of one file are kept; one more says how many were left out.
-pub const MAX_DIAGNOSTICS: usize = 100;
 
 /// A file's tree, as much of it as could be read, and everything wrong with its syntax, in the order of the text.
 #[derive(Debug, Clone, Default)]
@@ -46,7 +44,7 @@ pub struct Query {
 }
 
 lalrpop_util::lalrpop_mod!(
-    #[expect(clippy::indexing_slicing, clippy::panic, reason = "generated code")]
+    #[expect(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "generated code")]
     grammar
 );
 
@@ -94,10 +92,10 @@ pub(crate) fn parse_nodes(file: FileId, text: &str) -> (Parsed, Context) {
         Some(Root::File(items)) => items,
         _ => Vec::new(),
     };
-    diagnostics.append(&mut context.diagnostics);
-    loose_docs(&lexed, &mut context, &mut diagnostics);
+    diagnostics.append(std::mem::take(&mut context.diagnostics));
+    loose_docs(&lexed, &context, &mut diagnostics);
     let suppressions = suppress::collect(&lexed, text, &context.nodes, &mut diagnostics);
-    let diagnostics = cap(diagnostics, context.uncounted);
+    let diagnostics = cap(diagnostics);
     (Parsed { file: File { items, suppressions }, diagnostics }, context)
 }
 
@@ -133,10 +131,10 @@ fn fragment(text: &str, start: Token<'static>) -> Result<Root, Vec<Diagnostic>> 
     let mut diagnostics = std::mem::take(&mut lexed.diagnostics);
     let tokens = balance(file, text, &lexed.tokens, &mut diagnostics);
     let root = run(&mut context, start, tokens);
-    diagnostics.append(&mut context.diagnostics);
+    diagnostics.append(context.diagnostics);
     match root {
         Some(root) if diagnostics.is_empty() => Ok(root),
-        _ => Err(cap(diagnostics, context.uncounted)),
+        _ => Err(cap(diagnostics)),
     }
 }
 
@@ -144,14 +142,11 @@ fn fragment(text: &str, start: Token<'static>) -> Result<Root, Vec<Diagnostic>> 
 fn run<'s>(context: &mut Context, start: Token<'s>, tokens: Vec<Placed<'s>>) -> Option<Root> {
     let file = context.file;
     let first = (start, Span::new(file, 0, 0));
-    let stream =
-        std::iter::once(first).chain(tokens).map(|(token, span)| Ok((span.start, token, span.end)));
+    let stream = std::iter::once(first).chain(tokens).map(|(token, span)| Ok((span.start, token, span.end)));
     match grammar::RootParser::new().parse(context, stream) {
         Ok(root) => Some(root),
         Err(error) => {
-            if let Some(diagnostic) = messages::syntax(file, error) {
-                context.diagnostics.push(diagnostic);
-            }
+            context.diagnostics.report_if(|| messages::syntax(file, error));
             None
         }
     }
@@ -177,9 +172,8 @@ fn docs(lexed: &Lexed<'_>, text: &str) -> std::collections::BTreeMap<u32, DocLin
     let mut docs = std::collections::BTreeMap::new();
     for comment in lexed.comments.iter().filter(|comment| comment.kind == CommentKind::Doc) {
         let Some((_, token)) = lexed.tokens.get(comment.before) else { continue };
-        let entry = docs
-            .entry(token.start)
-            .or_insert_with(|| DocLines { span: comment.span, lines: Vec::new() });
+        let entry =
+            docs.entry(token.start).or_insert_with(|| DocLines { span: comment.span, lines: Vec::new() });
         entry.span = entry.span.to(comment.span);
         let line = text.get(comment.span.start as usize + 3..comment.span.end as usize).unwrap_or_default();
         entry.lines.push(line.strip_prefix(' ').unwrap_or(line).to_owned());
@@ -188,14 +182,16 @@ fn docs(lexed: &Lexed<'_>, text: &str) -> std::collections::BTreeMap<u32, DocLin
 }
 
 /// `///` lines that nothing took (PW0011). In a file with errors only those at its end are certain.
-fn loose_docs(lexed: &Lexed<'_>, context: &mut Context, diagnostics: &mut Vec<Diagnostic>) {
+fn loose_docs(lexed: &Lexed<'_>, context: &Context, diagnostics: &mut Sink) {
     let loose = |place: Span| {
         Diagnostic::new(Code::PW0011, place, "a `///` comment has nothing to attach to")
             .label("nothing follows that could carry it")
             .help("put it before a declaration, clause or rule, or write `//`")
     };
     if diagnostics.is_empty() {
-        diagnostics.extend(context.docs.values().map(|docs| loose(docs.span)));
+        for docs in context.docs.values() {
+            diagnostics.report(|| loose(docs.span));
+        }
     }
     let trailing = lexed
         .comments
@@ -203,14 +199,17 @@ fn loose_docs(lexed: &Lexed<'_>, context: &mut Context, diagnostics: &mut Vec<Di
         .filter(|comment| comment.kind == CommentKind::Doc && comment.before >= lexed.tokens.len())
         .map(|comment| comment.span)
         .reduce(Span::to);
-    diagnostics.extend(trailing.map(loose));
+    if let Some(place) = trailing {
+        diagnostics.report(|| loose(place));
+    }
 }
 
 /// In the order of the text, without repeats of one place, at most [`MAX_DIAGNOSTICS`].
-fn cap(mut diagnostics: Vec<Diagnostic>, uncounted: usize) -> Vec<Diagnostic> {
+fn cap(sink: Sink) -> Vec<Diagnostic> {
+    let Sink { kept: mut diagnostics, more } = sink;
     diagnostics.sort_by(|a, b| (a.span.start, a.code, &a.message).cmp(&(b.span.start, b.code, &b.message)));
     diagnostics.dedup_by(|b, a| a.span == b.span && a.code == b.code && a.message == b.message);
-    let more = diagnostics.len().saturating_sub(MAX_DIAGNOSTICS) + uncounted;
+    let more = diagnostics.len().saturating_sub(MAX_DIAGNOSTICS) + more;
     if more > 0 {
         diagnostics.truncate(MAX_DIAGNOSTICS);
         if let Some(last) = diagnostics.last() {

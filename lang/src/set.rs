@@ -6,12 +6,19 @@ use crate::span::Span;
 /// The union of `sets` in their order, as a balanced tree: a list of many thousand addresses is no deep tree.
 /// The parser builds its unions with this. `None` for an empty list.
 #[must_use]
-pub fn union_of(mut sets: Vec<Set>) -> Option<Set> {
-    if sets.len() <= 1 {
-        return sets.pop();
+pub fn union_of(sets: Vec<Set>) -> Option<Set> {
+    let count = sets.len();
+    build(&mut sets.into_iter(), count)
+}
+
+/// The union of the next `count` sets; the recursion is as deep as the tree.
+fn build(sets: &mut std::vec::IntoIter<Set>, count: usize) -> Option<Set> {
+    if count <= 1 {
+        return sets.next();
     }
-    let right = sets.split_off(sets.len().div_ceil(2));
-    let (left, right) = (union_of(sets)?, union_of(right)?);
+    let half = count.div_ceil(2);
+    let left = build(sets, half)?;
+    let right = build(sets, count - half)?;
     let span = left.span.to(right.span);
     Some(Set { kind: SetKind::Union(Box::new(left), Box::new(right)), span })
 }

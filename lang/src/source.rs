@@ -119,7 +119,8 @@ impl Sources {
     #[must_use]
     pub fn range(&self, span: Span) -> (Position, Position) {
         let first = Position { line: 1, column: 1 };
-        self.get(span.file).map_or((first, first), |source| (source.position(span.start), source.position(span.end)))
+        self.get(span.file)
+            .map_or((first, first), |source| (source.position(span.start), source.position(span.end)))
     }
 
     /// The text of a span; empty where it lies in no file.
@@ -132,7 +133,10 @@ impl Sources {
 
     /// Every file in the order in which it was added.
     pub fn iter(&self) -> impl Iterator<Item = (FileId, &Source)> {
-        self.files.iter().enumerate().map(|(at, source)| (FileId(u32::try_from(at).unwrap_or(u32::MAX)), source))
+        self.files
+            .iter()
+            .enumerate()
+            .map(|(at, source)| (FileId(u32::try_from(at).unwrap_or(u32::MAX)), source))
     }
 }
 

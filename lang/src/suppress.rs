@@ -4,6 +4,7 @@ use crate::assemble::NodeKind;
 use crate::ast::Suppression;
 use crate::codes::Code;
 use crate::diag::Diagnostic;
+use crate::sink::Sink;
 use crate::span::{Span, Spanned};
 use crate::suggest::suggest;
 use crate::tokens::{CommentKind, Lexed};
@@ -13,7 +14,7 @@ pub(crate) fn collect(
     lexed: &Lexed<'_>,
     text: &str,
     nodes: &[(NodeKind, Span)],
-    diagnostics: &mut Vec<Diagnostic>,
+    diagnostics: &mut Sink,
 ) -> Vec<Suppression> {
     let mut found = Vec::new();
     let mut starts: Option<std::collections::BTreeMap<u32, Span>> = None;
@@ -35,7 +36,7 @@ pub(crate) fn collect(
                 let target = next.and_then(|start| starts.get(&start).copied());
                 found.push(Suppression { code, reason, span: comment.span, target });
             }
-            Err(diagnostic) => diagnostics.push(*diagnostic),
+            Err(diagnostic) => diagnostics.report(|| *diagnostic),
         }
     }
     found

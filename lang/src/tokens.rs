@@ -8,6 +8,7 @@ use crate::ast::Date;
 use crate::codes::Code;
 use crate::diag::Diagnostic;
 use crate::keywords::Kw;
+use crate::sink::Sink;
 use crate::span::{FileId, Span};
 
 /// The longest identifier, in bytes.
@@ -86,7 +87,7 @@ pub struct Comment {
 pub struct Lexed<'s> {
     pub tokens: Vec<Placed<'s>>,
     pub comments: Vec<Comment>,
-    pub diagnostics: Vec<Diagnostic>,
+    pub diagnostics: Sink,
 }
 
 #[derive(Logos, Debug, Clone, Copy, PartialEq, Eq)]
@@ -221,13 +222,9 @@ impl<'s> Lexer<'s> {
         self.out.tokens.push((token, span));
     }
 
-    fn report(&mut self, diagnostic: Diagnostic) {
-        self.out.diagnostics.push(diagnostic);
-    }
-
-    fn bad(&mut self, start: usize, end: usize, diagnostic: Diagnostic) {
+    fn bad(&mut self, start: usize, end: usize, diagnostic: impl FnOnce() -> Diagnostic) {
         self.push(Token::Bad, start, end);
-        self.report(diagnostic);
+        self.out.diagnostics.report(diagnostic);
     }
 
     fn comment(&mut self, slice: &str, start: usize) {
@@ -252,11 +249,13 @@ impl<'s> Lexer<'s> {
                         Some((place, found)) => {
                             let place: usize = start + 1 + place;
                             let span = self.span(place, place + 1 + char::len_utf8(found));
-                            let message = format!("unknown escape `\\{}` in a string", found.escape_default());
-                            let diagnostic = Diagnostic::new(Code::PW0003, span, message)
-                                .label("unknown escape")
-                                .help("a string knows `\\\"`, `\\\\` and `\\n`");
-                            self.bad(start, end, diagnostic);
+                            self.bad(start, end, || {
+                                let message =
+                                    format!("unknown escape `\\{}` in a string", found.escape_default());
+                                Diagnostic::new(Code::PW0003, span, message)
+                                    .label("unknown escape")
+                                    .help("a string knows `\\\"`, `\\\\` and `\\n`")
+                            });
                         }
                     }
                     return at + 1;
@@ -278,10 +277,11 @@ impl<'s> Lexer<'s> {
 
     fn unterminated(&mut self, start: usize, length: usize) -> usize {
         let span = self.span(start, start + 1);
-        let diagnostic = Diagnostic::new(Code::PW0003, span, "a string is not closed on its line")
-            .label("it begins here")
-            .help("close it with `\"`; a line break inside a string is written `\\n`");
-        self.bad(start, start + 1 + length, diagnostic);
+        self.bad(start, start + 1 + length, || {
+            Diagnostic::new(Code::PW0003, span, "a string is not closed on its line")
+                .label("it begins here")
+                .help("close it with `\"`; a line break inside a string is written `\\n`")
+        });
         length
     }
 
@@ -290,9 +290,10 @@ impl<'s> Lexer<'s> {
         let name = rest.get(..stop).unwrap_or_default();
         if !rest.get(stop..).is_some_and(|r| r.starts_with('`')) {
             let span = self.span(start, start + 1);
-            let diagnostic = Diagnostic::new(Code::PW0002, span, "a name in backticks is not closed on its line")
-                .label("it begins here");
-            self.bad(start, start + 1 + stop, diagnostic);
+            self.bad(start, start + 1 + stop, || {
+                Diagnostic::new(Code::PW0002, span, "a name in backticks is not closed on its line")
+                    .label("it begins here")
+            });
             return stop;
         }
         let end = start + 1 + stop + 1;
@@ -300,10 +301,11 @@ impl<'s> Lexer<'s> {
             self.identifier(name, start, end);
         } else {
             let span = self.span(start, end);
-            let diagnostic = Diagnostic::new(Code::PW0002, span, "what stands in backticks is no name")
-                .label("not a name")
-                .help("a name is made of letters, digits, `_` and single `-` between them, and begins with a letter or `_`");
-            self.bad(start, end, diagnostic);
+            self.bad(start, end, || {
+                Diagnostic::new(Code::PW0002, span, "what stands in backticks is no name").label("not a name").help(
+                    "a name is made of letters, digits, `_` and single `-` between them, and begins with a letter or `_`",
+                )
+            });
         }
         stop + 1
     }
@@ -311,8 +313,10 @@ impl<'s> Lexer<'s> {
     fn identifier(&mut self, name: &'s str, start: usize, end: usize) {
         if name.len() > MAX_IDENTIFIER {
             let span = self.span(start, end);
-            let message = format!("a name of {} bytes is longer than {MAX_IDENTIFIER}", name.len());
-            self.report(Diagnostic::new(Code::PW0006, span, message).label("too long").help("shorten it"));
+            self.out.diagnostics.report(|| {
+                let message = format!("a name of {} bytes is longer than {MAX_IDENTIFIER}", name.len());
+                Diagnostic::new(Code::PW0006, span, message).label("too long").help("shorten it")
+            });
         }
         self.push(Token::Ident(name), start, end);
     }
@@ -323,11 +327,11 @@ impl<'s> Lexer<'s> {
         if extra > 0 {
             let whole = self.text.get(start..end + extra).unwrap_or_default();
             let span = self.span(start, end + extra);
-            let message = format!("`{}` is no name", shorten(whole));
-            let diagnostic = Diagnostic::new(Code::PW0002, span, message)
-                .label("not a name")
-                .help("a name is made of letters, digits, `_` and single `-` between them");
-            self.bad(start, end + extra, diagnostic);
+            self.bad(start, end + extra, || {
+                Diagnostic::new(Code::PW0002, span, format!("`{}` is no name", shorten(whole)))
+                    .label("not a name")
+                    .help("a name is made of letters, digits, `_` and single `-` between them")
+            });
             return extra;
         }
         match Kw::parse(slice) {
@@ -355,11 +359,11 @@ impl<'s> Lexer<'s> {
         };
         match read {
             Ok(token) => self.push(token, start, end),
-            Err(fault) => {
+            Err(fault) => self.bad(start, end, || {
                 let mut diagnostic = Diagnostic::new(fault.code, span, fault.message).label(fault.label);
                 diagnostic.help = fault.help;
-                self.bad(start, end, diagnostic);
-            }
+                diagnostic
+            }),
         }
         extra
     }
@@ -378,34 +382,41 @@ impl<'s> Lexer<'s> {
             }
             extra = at + c.len_utf8();
         }
-        let first = slice.chars().next().unwrap_or_default();
-        let more = slice.chars().nth(1).is_some() || extra > 0;
-        let shown = if first.is_control() || first.is_whitespace() {
-            format!("U+{:04X}", u32::from(first))
-        } else {
-            format!("`{first}`")
-        };
-        let message = if more {
-            format!("characters that have no meaning here, the first is {shown}")
-        } else {
-            format!("{shown} has no meaning here")
-        };
-        let mut diagnostic =
-            Diagnostic::new(Code::PW0002, self.span(start, end + extra), message).label("not a token");
-        diagnostic.help = match first {
-            '-' => Some("an arrow is written `->`".to_owned()),
-            '\'' | '“' | '”' | '„' | '’' => Some("a string stands in straight double quotes, `\"…\"`".to_owned()),
-            '*' => Some("every address is `any`; a comment begins with `//`".to_owned()),
-            ';' => Some("clauses and rules need no separator".to_owned()),
-            '!' => Some("to leave something out, write `… except …`".to_owned()),
-            '→' => Some("an arrow is written `->`".to_owned()),
-            '+' => Some("a union is written `a | b`".to_owned()),
-            c if c.is_whitespace() => Some("use plain spaces, tabs and line breaks".to_owned()),
-            _ => None,
-        };
-        self.bad(start, end + extra, diagnostic);
+        let span = self.span(start, end + extra);
+        self.bad(start, end + extra, || meaningless(slice, extra > 0, span));
         extra
     }
+}
+
+/// What is said of characters that begin no token.
+fn meaningless(slice: &str, longer: bool, span: Span) -> Diagnostic {
+    let first = slice.chars().next().unwrap_or_default();
+    let more = slice.chars().nth(1).is_some() || longer;
+    let shown = if first.is_control() || first.is_whitespace() {
+        format!("U+{:04X}", u32::from(first))
+    } else {
+        format!("`{first}`")
+    };
+    let message = if more {
+        format!("characters that have no meaning here, the first is {shown}")
+    } else {
+        format!("{shown} has no meaning here")
+    };
+    let mut diagnostic = Diagnostic::new(Code::PW0002, span, message).label("not a token");
+    diagnostic.help = match first {
+        '-' => Some("an arrow is written `->`".to_owned()),
+        '\'' | '“' | '”' | '„' | '’' => {
+            Some("a string stands in straight double quotes, `\"…\"`".to_owned())
+        }
+        '*' => Some("every address is `any`; a comment begins with `//`".to_owned()),
+        ';' => Some("clauses and rules need no separator".to_owned()),
+        '!' => Some("to leave something out, write `… except …`".to_owned()),
+        '→' => Some("an arrow is written `->`".to_owned()),
+        '+' => Some("a union is written `a | b`".to_owned()),
+        c if c.is_whitespace() => Some("use plain spaces, tabs and line breaks".to_owned()),
+        _ => None,
+    };
+    diagnostic
 }
 
 fn punctuation<'s>(raw: Raw) -> Token<'s> {
@@ -427,9 +438,14 @@ fn punctuation<'s>(raw: Raw) -> Token<'s> {
         Raw::Greater => Token::Greater,
         Raw::Hash => Token::Hash,
         Raw::Arrow => Token::Arrow,
-        Raw::Comment | Raw::Word | Raw::Int | Raw::V4 | Raw::Date | Raw::Groups | Raw::Quote | Raw::Backtick => {
-            Token::Bad
-        }
+        Raw::Comment
+        | Raw::Word
+        | Raw::Int
+        | Raw::V4
+        | Raw::Date
+        | Raw::Groups
+        | Raw::Quote
+        | Raw::Backtick => Token::Bad,
     }
 }
 
@@ -437,9 +453,9 @@ fn punctuation<'s>(raw: Raw) -> Token<'s> {
 #[must_use]
 pub fn is_identifier(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && text.split('-').all(|part| {
-            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-        })
+        && text
+            .split('-')
+            .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'))
 }
 
 /// At most 40 characters of `text`, on one line.
@@ -488,7 +504,8 @@ fn guess_literal(text: &str) -> Option<&'static str> {
 
 fn read_int(text: &str) -> Result<Token<'static>, Fault> {
     let bad = |help| {
-        Err(Fault::new(Code::PW0002, format!("`{}` is no number of the language", shorten(text))).help(Some(help)))
+        Err(Fault::new(Code::PW0002, format!("`{}` is no number of the language", shorten(text)))
+            .help(Some(help)))
     };
     if text.split('_').any(str::is_empty) {
         return bad("`_` stands between digits only, one at a time");
@@ -498,7 +515,10 @@ fn read_int(text: &str) -> Result<Token<'static>, Fault> {
     }
     let digits: String = text.chars().filter(|c| *c != '_').collect();
     digits.parse().map(Token::Int).map_err(|_| {
-        Fault::new(Code::PW0006, format!("`{}` is larger than any number that can stand anywhere", shorten(text)))
+        Fault::new(
+            Code::PW0006,
+            format!("`{}` is larger than any number that can stand anywhere", shorten(text)),
+        )
     })
 }
 
@@ -506,7 +526,8 @@ fn read_v4(text: &str) -> Result<Token<'static>, Fault> {
     let (address, length) = split_length(text);
     for part in address.split('.') {
         if part.len() > 1 && part.starts_with('0') {
-            let message = format!("`{}` is no address: `{}` has a leading zero", shorten(text), shorten(part));
+            let message =
+                format!("`{}` is no address: `{}` has a leading zero", shorten(text), shorten(part));
             return Err(Fault::new(Code::PW0002, message)
                 .help(Some("some programs read such numbers as octal; write them without the zero")));
         }
@@ -574,7 +595,9 @@ fn read_groups(text: &str) -> Result<Token<'static>, Fault> {
     }
     match address.parse() {
         Ok(address) => with_length(text, IpAddr::V6(address), length, 128),
-        Err(_) => Err(Fault::new(Code::PW0002, format!("`{}` is neither an IPv6 address nor a MAC", shorten(text)))
-            .help(Some("an IPv6 address has eight groups, or one `::`; a MAC has six pairs of digits"))),
+        Err(_) => {
+            Err(Fault::new(Code::PW0002, format!("`{}` is neither an IPv6 address nor a MAC", shorten(text)))
+                .help(Some("an IPv6 address has eight groups, or one `::`; a MAC has six pairs of digits")))
+        }
     }
 }

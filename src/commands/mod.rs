@@ -7,3 +7,4 @@ pub mod explain;
 pub mod fmt;
 pub mod init;
 pub mod man;
+pub mod trace;

@@ -142,11 +142,4 @@ impl RangeSet {
     pub fn is_subset(&self, other: &Self) -> bool {
         self.subtract(other).is_empty()
     }
-
-    /// Every member moved by `to - from` (wrapping arithmetic; callers keep members within the family).
-    #[must_use]
-    pub fn shift(&self, from: u128, to: u128) -> Self {
-        let by = to.wrapping_sub(from);
-        Self::from_ranges(self.ranges.iter().map(|(lo, hi)| (lo.wrapping_add(by), hi.wrapping_add(by))).collect())
-    }
 }

@@ -49,8 +49,10 @@ fn vnis(model: &Model, report: &mut Report) {
             )
             .label(format!("VNI of `{}`", segment(model, id)))
             .related(first_span, format!("VNI of `{}`", segment(model, first)));
-            if let Some(free) = (vni..=0x00ff_ffff).chain(1..vni).find(|candidate| !used.contains(candidate)) {
-                finding = finding.help(format!("a VNI belongs to one segment of the whole project; {free} is free"));
+            if let Some(free) = (vni..=0x00ff_ffff).chain(1..vni).find(|candidate| !used.contains(candidate))
+            {
+                finding = finding
+                    .help(format!("a VNI belongs to one segment of the whole project; {free} is free"));
             }
             report.push(finding);
         }
@@ -94,7 +96,9 @@ fn tenant_ids(model: &Model, report: &mut Report) {
                     .label(format!("id of `{}`", b.name))
                     .related(first_span, format!("id of `{}`", a.name))
                     .help(match free {
-                        Some(id) => format!("marks, routing tables and zones derive from the id; {id} is free"),
+                        Some(id) => {
+                            format!("marks, routing tables and zones derive from the id; {id} is free")
+                        }
                         None => format!("all {ZONES} conntrack zones are taken: no id is free"),
                     }),
             );
@@ -115,7 +119,9 @@ fn segments(model: &Model, report: &mut Report) {
     let mut outer: Option<(OwnerId, Span, SegmentId, Prefix)> = None;
     for (tenant, _, _, _, span, id, prefix) in all {
         match outer {
-            Some((of, outer_span, outer_id, outer_prefix)) if of == tenant && outer_prefix.contains(prefix) => {
+            Some((of, outer_span, outer_id, outer_prefix))
+                if of == tenant && outer_prefix.contains(prefix) =>
+            {
                 let (first, second) = if outer_span < span {
                     ((outer_span, outer_id, outer_prefix), (span, id, prefix))
                 } else {
@@ -126,13 +132,18 @@ fn segments(model: &Model, report: &mut Report) {
                 let message = if first.1 == second.1 {
                     format!("two prefixes of segment `{first_name}` overlap, {} and {}", first.2, second.2)
                 } else {
-                    format!("segments `{first_name}` ({}) and `{second_name}` ({}) overlap", first.2, second.2)
+                    format!(
+                        "segments `{first_name}` ({}) and `{second_name}` ({}) overlap",
+                        first.2, second.2
+                    )
                 };
                 report.push(
                     Diagnostic::new(Code::PW0203, second.0, message)
                         .label(format!("{} of `{second_name}`", second.2))
                         .related(first.0, format!("{} of `{first_name}`", first.2))
-                        .help("an address of a tenant lies in one of its segments: make the prefixes disjoint"),
+                        .help(
+                            "an address of a tenant lies in one of its segments: make the prefixes disjoint",
+                        ),
                 );
             }
             _ => outer = Some((tenant, span, id, prefix)),
@@ -194,10 +205,14 @@ fn vteps(model: &Model, report: &mut Report) {
         for &(_, span, node) in rest {
             let (a, b) = (&model.nodes[first].name, &model.nodes[node].name);
             report.push(
-                Diagnostic::new(Code::PW0207, span, format!("nodes `{a}` and `{b}` have one VTEP address, {vtep}"))
-                    .label(format!("VTEP of `{b}`"))
-                    .related(first_span, format!("VTEP of `{a}`"))
-                    .help("give each node a VTEP address of its own"),
+                Diagnostic::new(
+                    Code::PW0207,
+                    span,
+                    format!("nodes `{a}` and `{b}` have one VTEP address, {vtep}"),
+                )
+                .label(format!("VTEP of `{b}`"))
+                .related(first_span, format!("VTEP of `{a}`"))
+                .help("give each node a VTEP address of its own"),
             );
         }
     }
@@ -311,12 +326,12 @@ fn endpoints_outside(model: &Model, report: &mut Report) {
             )
             .label("in none of the segment's prefixes");
             for p in &s.prefixes {
-                finding = finding.related(p.span, format!("`{}` has {}", segment(model, e.segment), p.prefix));
+                finding =
+                    finding.related(p.span, format!("`{}` has {}", segment(model, e.segment), p.prefix));
             }
-            let home = model
-                .segments
-                .iter()
-                .find(|(_, other)| other.tenant == e.tenant && other.prefixes.iter().any(|p| holds(&p.prefix)));
+            let home = model.segments.iter().find(|(_, other)| {
+                other.tenant == e.tenant && other.prefixes.iter().any(|p| holds(&p.prefix))
+            });
             finding = finding.help(match home {
                 Some((id, _)) => format!("{address} lies in segment `{}`: name that one", segment(model, id)),
                 None => {

@@ -7,7 +7,8 @@ use lang::span::Span;
 /// The text at a span without comments, every stretch of white space as one blank. Files are sorted by id.
 pub(super) fn text_of(files: &[SourceFile<'_>], span: Span) -> String {
     let at = files.binary_search_by_key(&span.file, |f| f.id).ok();
-    let text = at.and_then(|at| files.get(at)).and_then(|f| f.text.get(span.start as usize..span.end as usize));
+    let text =
+        at.and_then(|at| files.get(at)).and_then(|f| f.text.get(span.start as usize..span.end as usize));
     strip(text.unwrap_or(""))
 }
 

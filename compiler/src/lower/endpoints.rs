@@ -11,8 +11,13 @@ impl Lowering<'_> {
             let Some((owner, declared)) = self.symbols.endpoints.get(index) else { continue };
             let (owner, ast, docs) = (*owner, declared.ast, declared.docs);
             let Some(segment) = self.segment_id(owner, &ast.segment.node) else {
-                let names: Vec<String> =
-                    self.model.segments.values().filter(|s| s.tenant == owner).map(|s| s.name.clone()).collect();
+                let names: Vec<String> = self
+                    .model
+                    .segments
+                    .values()
+                    .filter(|s| s.tenant == owner)
+                    .map(|s| s.name.clone())
+                    .collect();
                 let what = format!("segment of tenant `{}`", ast.tenant.node);
                 self.unknown(&what, &ast.segment, names.iter().map(String::as_str));
                 continue;

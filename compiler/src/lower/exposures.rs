@@ -44,9 +44,14 @@ impl<'a> Lowering<'a> {
                 if let Some(label) = &expose.label {
                     if let Some((_, first)) = labels.iter().find(|(l, _)| *l == label.node) {
                         let first = *first;
-                        let d = self.error(Code::PW0102, label.span, format!("label `{}` stands twice", label.node));
+                        let d = self.error(
+                            Code::PW0102,
+                            label.span,
+                            format!("label `{}` stands twice", label.node),
+                        );
                         d.related.push(Label { span: first, message: "first here".into() });
-                        d.help = Some("labels name exposures in findings and tests: give each its own".into());
+                        d.help =
+                            Some("labels name exposures in findings and tests: give each its own".into());
                         self.report.taint(owner);
                         continue;
                     }
@@ -63,7 +68,13 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    fn expose(&mut self, provider: OwnerId, stem: &str, member: &ast::Member, ast: &ast::Expose) -> Option<()> {
+    fn expose(
+        &mut self,
+        provider: OwnerId,
+        stem: &str,
+        member: &ast::Member,
+        ast: &ast::Expose,
+    ) -> Option<()> {
         let set = self.set(&ast.set, Scope { tenant: Some(provider) });
         let service = self.service(&ast.service);
         let gateway = ast.via.as_ref().and_then(|name| self.gateway_id(name));
@@ -97,7 +108,8 @@ impl<'a> Lowering<'a> {
         for (row, (ast_row, clients)) in (1..).zip(ast.rows.iter().zip(rows)) {
             let name = format!("{stem}#{row}");
             let docs = if ast_row.docs.is_empty() { &member.docs } else { &ast_row.docs };
-            let lowered = clients.and_then(|clients| self.row(&head, name, &ast.set, ast_row, &clients, docs));
+            let lowered =
+                clients.and_then(|clients| self.row(&head, name, &ast.set, ast_row, &clients, docs));
             sound &= lowered.is_some();
         }
         sound.then_some(())
@@ -113,10 +125,8 @@ impl<'a> Lowering<'a> {
         docs: &[String],
     ) -> Option<()> {
         let clients = self.clients(head, clients);
-        let prefixes: Vec<(OwnerId, Prefix)> = clients
-            .iter()
-            .flat_map(|(owner, set)| set.prefixes().into_iter().map(|p| (*owner, p)))
-            .collect();
+        let prefixes: Vec<(OwnerId, Prefix)> =
+            clients.iter().flat_map(|(owner, set)| set.prefixes().into_iter().map(|p| (*owner, p))).collect();
         let shown = self.pair(&prefixes, row.clients.as_ref(), "clients as")?;
         self.model.exposures.push(Exposure {
             name,

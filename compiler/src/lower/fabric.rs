@@ -43,7 +43,11 @@ impl Lowering<'_> {
             match u32::try_from(mtu.node) {
                 Ok(value) if (least..=MAX_MTU).contains(&mtu.node) => fabric.underlay_mtu = value,
                 _ => {
-                    let d = self.error(Code::PW0006, mtu.span, format!("an underlay MTU of {} cannot be", mtu.node));
+                    let d = self.error(
+                        Code::PW0006,
+                        mtu.span,
+                        format!("an underlay MTU of {} cannot be", mtu.node),
+                    );
                     d.label = format!("{least}..{MAX_MTU}");
                 }
             }
@@ -88,7 +92,8 @@ impl Lowering<'_> {
     }
 
     pub(super) fn nodes(&mut self) {
-        for declared in self.symbols.nodes.iter().copied().collect::<Vec<_>>() {
+        let all = self.symbols.nodes.clone();
+        for declared in all {
             let ast = declared.ast;
             let dev = ast.dev.as_ref().map(|d| d.node.clone()).unwrap_or_default();
             if let Some(dev) = &ast.dev {
@@ -116,7 +121,11 @@ impl Lowering<'_> {
             || dev.node == "."
             || dev.node == "..";
         if bad {
-            let d = self.error(Code::PW0006, dev.span, format!("`{}` is no device name", dev.node.escape_debug()));
+            let d = self.error(
+                Code::PW0006,
+                dev.span,
+                format!("`{}` is no device name", dev.node.escape_debug()),
+            );
             d.label = "1 to 15 bytes without `/`, `:` and white space".into();
         }
     }

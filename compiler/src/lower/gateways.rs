@@ -13,7 +13,8 @@ const MAX_MASQUERADE: u128 = 4096;
 
 impl Lowering<'_> {
     pub(super) fn gateways(&mut self) {
-        for declared in self.symbols.gateways.iter().copied().collect::<Vec<_>>() {
+        let all = self.symbols.gateways.clone();
+        for declared in all {
             let ast = declared.ast;
             let (joins, joins_span) = match &ast.joins {
                 Some(set) => (self.joins(set), set.span),
@@ -109,7 +110,11 @@ impl Lowering<'_> {
             }
             _ => {
                 if let Some(kind) = self.kind_of_name(&name.node) {
-                    let d = self.error(Code::PW0103, name.span, format!("`{}` is {kind}, not an external", name.node));
+                    let d = self.error(
+                        Code::PW0103,
+                        name.span,
+                        format!("`{}` is {kind}, not an external", name.node),
+                    );
                     d.label = "an external is due here".into();
                     return None;
                 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 impl<'a> Lowering<'a> {
     pub(super) fn policies(&mut self) {
-        let declared: Vec<_> = self.symbols.policies.iter().copied().collect();
+        let declared: Vec<_> = self.symbols.policies.to_vec();
         // The place of each policy that stands; `None`: it is in error and left out.
         let mut placed: Vec<Option<(Option<OwnerId>, usize)>> = Vec::new();
         for policy in &declared {
@@ -106,7 +106,9 @@ impl<'a> Lowering<'a> {
                     self.unknown("policy", name, candidates);
                     continue;
                 };
-                let (Some(Some(mine)), Some(Some(theirs))) = (placed.get(at), placed.get(other)) else { continue };
+                let (Some(Some(mine)), Some(Some(theirs))) = (placed.get(at), placed.get(other)) else {
+                    continue;
+                };
                 if let Some((message, help)) = self.forbidden_override(policy.ast, mine, &name.node, theirs) {
                     let theirs = declared.get(other).map(|p| p.ast.name.span);
                     let d = self.error(Code::PW0106, name.span, message);
@@ -167,7 +169,9 @@ impl<'a> Lowering<'a> {
             ));
         }
         if mine.0.is_some() && mine.0 != theirs.0 {
-            let owner = theirs.0.map_or("the platform".to_owned(), |o| format!("tenant `{}`", self.model.owners[o].name));
+            let owner = theirs
+                .0
+                .map_or("the platform".to_owned(), |o| format!("tenant `{}`", self.model.owners[o].name));
             return Some((
                 format!("`{name}` is a tenant's policy and `{other}` belongs to {owner}"),
                 "a tenant's policy may override policies of the same tenant only; ask the other owner to yield".into(),
@@ -182,7 +186,8 @@ impl<'a> Lowering<'a> {
         declared: &[super::symbols::Declared<'a, ast::Policy>],
         cycle: &[(petgraph::graph::NodeIndex, petgraph::graph::NodeIndex, Span)],
     ) {
-        let name = |node| graph.node_weight(node).and_then(|at| declared.get(*at)).map(|p| p.ast.name.node.clone());
+        let name =
+            |node| graph.node_weight(node).and_then(|at| declared.get(*at)).map(|p| p.ast.name.node.clone());
         let hops: Vec<(String, String, Span)> =
             cycle.iter().filter_map(|(from, to, span)| Some((name(*from)?, name(*to)?, *span))).collect();
         let Some((first, _, span)) = hops.first().cloned() else { return };
@@ -202,7 +207,11 @@ impl<'a> Lowering<'a> {
             let name = match &rule.label {
                 Some(label) => {
                     if let Some(first) = labels.insert(&label.node, label.span) {
-                        let d = self.error(Code::PW0102, label.span, format!("label `{}` stands twice", label.node));
+                        let d = self.error(
+                            Code::PW0102,
+                            label.span,
+                            format!("label `{}` stands twice", label.node),
+                        );
                         d.related.push(Label { span: first, message: "first here".into() });
                         d.help = Some("labels name rules in findings and tests: give each its own".into());
                     }

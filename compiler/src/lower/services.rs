@@ -113,7 +113,8 @@ impl Lowering<'_> {
         if let Some(kind) = self.kind_of_name(name) {
             let d = self.error(Code::PW0103, span, format!("`{name}` is {kind}, not a service"));
             d.label = "a service is due here".into();
-            d.help = Some("after the colon stand services: a declared one, or a form such as `tcp/443`".into());
+            d.help =
+                Some("after the colon stand services: a declared one, or a form such as `tcp/443`".into());
             return None;
         }
         let candidates: Vec<&str> = self.symbols.service_ids.keys().copied().collect();
@@ -180,7 +181,8 @@ impl Lowering<'_> {
                 return None;
             };
             if lo > hi {
-                let d = self.error(Code::PW0006, range.span, format!("the port range {lo}..{hi} is reversed"));
+                let d =
+                    self.error(Code::PW0006, range.span, format!("the port range {lo}..{hi} is reversed"));
                 d.help = Some(format!("write `{hi}..{lo}`"));
                 return None;
             }
@@ -193,7 +195,11 @@ impl Lowering<'_> {
         match u8::try_from(value.node) {
             Ok(value) => Some(value),
             Err(_) => {
-                let d = self.error(Code::PW0006, value.span, format!("the {what} {} is more than 255", value.node));
+                let d = self.error(
+                    Code::PW0006,
+                    value.span,
+                    format!("the {what} {} is more than 255", value.node),
+                );
                 d.label = "out of range".into();
                 None
             }
@@ -218,7 +224,8 @@ impl Lowering<'_> {
         match value {
             IcmpValue::Number(n) => self.byte("ICMP code", n),
             IcmpValue::Name(name) => {
-                let number = u8::try_from(kind).ok().and_then(|k| crate::icmp::code_number(v6, k, &name.node));
+                let number =
+                    u8::try_from(kind).ok().and_then(|k| crate::icmp::code_number(v6, k, &name.node));
                 if number.is_none() {
                     let what = if v6 { "ICMPv6 code" } else { "ICMP code" };
                     self.unknown(what, name, std::iter::empty());

@@ -92,7 +92,8 @@ impl Lowering<'_> {
                     let d = self.error(Code::PW0103, set.span, "an address says nothing without an owner");
                     d.label = "whose address space?".into();
                     d.help = Some(
-                        "here no tenant's block gives it one: write `TENANT & ADDRESS`, or `any & ADDRESS`".into(),
+                        "here no tenant's block gives it one: write `TENANT & ADDRESS`, or `any & ADDRESS`"
+                            .into(),
                     );
                     return None;
                 };
@@ -131,7 +132,8 @@ impl Lowering<'_> {
 
     fn simple_name(&mut self, name: &Name, scope: Scope) -> Option<Arc<EndSet>> {
         if let Some(tenant) = scope.tenant
-            && let Some(inner) = self.symbols.inner_of(tenant).and_then(|m| m.get(name.node.as_str())).copied()
+            && let Some(inner) =
+                self.symbols.inner_of(tenant).and_then(|m| m.get(name.node.as_str())).copied()
         {
             return self.inner_set(tenant, inner);
         }
@@ -146,13 +148,22 @@ impl Lowering<'_> {
             }
             None => {
                 if let Some(kind) = self.kind_of_name(&name.node) {
-                    let d = self.error(Code::PW0103, name.span, format!("`{}` is {kind}, not a set of ends", name.node));
+                    let d = self.error(
+                        Code::PW0103,
+                        name.span,
+                        format!("`{}` is {kind}, not a set of ends", name.node),
+                    );
                     d.label = "a tenant, segment, group, endpoint or external is due here".into();
                     return None;
                 }
                 let inner = scope.tenant.and_then(|t| self.symbols.inner_of(t));
-                let candidates: Vec<&str> =
-                    self.symbols.top.keys().copied().chain(inner.into_iter().flat_map(|m| m.keys().copied())).collect();
+                let candidates: Vec<&str> = self
+                    .symbols
+                    .top
+                    .keys()
+                    .copied()
+                    .chain(inner.into_iter().flat_map(|m| m.keys().copied()))
+                    .collect();
                 self.unknown("name", name, candidates);
                 None
             }
@@ -167,7 +178,11 @@ impl Lowering<'_> {
             None => {
                 let candidates: Vec<&str> =
                     self.symbols.inner_of(owner).into_iter().flat_map(|m| m.keys().copied()).collect();
-                self.unknown(&format!("segment, group or endpoint of tenant `{}`", tenant.node), member, candidates);
+                self.unknown(
+                    &format!("segment, group or endpoint of tenant `{}`", tenant.node),
+                    member,
+                    candidates,
+                );
                 None
             }
         }
@@ -306,6 +321,9 @@ pub(super) fn names_in(set: &Set) -> Vec<&[Name]> {
 }
 
 /// Every owner with an address in a set, `rest` included.
-pub(super) fn owners_in(set: &EndSet, owners: &crate::ids::Arena<OwnerId, crate::model::Owner>) -> Vec<OwnerId> {
+pub(super) fn owners_in(
+    set: &EndSet,
+    owners: &crate::ids::Arena<OwnerId, crate::model::Owner>,
+) -> Vec<OwnerId> {
     owners.ids().filter(|id| set.of(*id).overlaps(&owners[*id].universe)).collect::<Vec<_>>()
 }

@@ -213,13 +213,23 @@ impl<'a> Raw<'a> {
             members: Vec::new(),
             inner: Vec::new(),
             groups: Vec::new(),
-            gateway_ids: self.gateways.keys().enumerate().map(|(i, n)| (*n, GatewayId::from_index(i))).collect(),
+            gateway_ids: self
+                .gateways
+                .keys()
+                .enumerate()
+                .map(|(i, n)| (*n, GatewayId::from_index(i)))
+                .collect(),
             gateways: self.gateways.into_values().collect(),
             node_ids: self.nodes.keys().enumerate().map(|(i, n)| (*n, NodeId::from_index(i))).collect(),
             nodes: self.nodes.into_values().collect(),
             service_ids: self.services.keys().enumerate().map(|(i, n)| (*n, i)).collect(),
             services: self.services.into_values().collect(),
-            policy_ids: self.policies.keys().enumerate().map(|(i, n)| (*n, PolicyId::from_index(i))).collect(),
+            policy_ids: self
+                .policies
+                .keys()
+                .enumerate()
+                .map(|(i, n)| (*n, PolicyId::from_index(i)))
+                .collect(),
             policies: self.policies.into_values().collect(),
             endpoints: Vec::new(),
             isolates: self.isolates,
@@ -340,7 +350,10 @@ impl<'a> Symbols<'a> {
                         Diagnostic::new(
                             Code::PW0102,
                             name.span,
-                            format!("{what} `{}` bears the name of something declared for the whole project", name.node),
+                            format!(
+                                "{what} `{}` bears the name of something declared for the whole project",
+                                name.node
+                            ),
                         )
                         .label("hides the other one inside this tenant")
                         .related(*top, "the tenant, external or group of that name")
@@ -363,10 +376,10 @@ impl<'a> Symbols<'a> {
                     MemberKind::Segment(segment) if declared.extend.is_none() => {
                         add("segment", &segment.name, Inner::Segment(segment), report);
                     }
-                    MemberKind::Group(group) => {
-                        if add("group", &group.name, Inner::Group(self.groups.len()), report) {
-                            self.groups.push(GroupDecl { owner: Some(owner), ast: group });
-                        }
+                    MemberKind::Group(group)
+                        if add("group", &group.name, Inner::Group(self.groups.len()), report) =>
+                    {
+                        self.groups.push(GroupDecl { owner: Some(owner), ast: group });
                     }
                     _ => {}
                 }

@@ -142,7 +142,11 @@ impl<'a> Lowering<'a> {
         let hosts = prefix.family.bits() - prefix.len();
         let Some(router) = &written.router else {
             if hosts <= 1 {
-                let d = self.error(Code::PW0004, written.prefix.span, format!("`{prefix}` needs its router written"));
+                let d = self.error(
+                    Code::PW0004,
+                    written.prefix.span,
+                    format!("`{prefix}` needs its router written"),
+                );
                 d.label = "it has no address to spare for a default one".into();
                 d.help = Some(format!("write `{prefix} router ADDRESS`"));
                 return prefix.lo();
@@ -262,7 +266,8 @@ impl<'a> Lowering<'a> {
                         ),
                     );
                     d.label = format!("the segment has {}", have.join(", "));
-                    d.help = Some("a direct route translates nothing: name a prefix within the segment".into());
+                    d.help =
+                        Some("a direct route translates nothing: name a prefix within the segment".into());
                     return None;
                 }
                 let why = why.as_ref().map(|w| w.node.clone()).unwrap_or_default();

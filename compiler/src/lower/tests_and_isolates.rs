@@ -59,7 +59,8 @@ impl Lowering<'_> {
     }
 
     pub(super) fn tests(&mut self) {
-        for declared in self.symbols.tests.iter().copied().collect::<Vec<_>>() {
+        let all = self.symbols.tests.clone();
+        for declared in all {
             let clauses = declared.ast.clauses.iter().filter_map(|clause| self.clause(clause)).collect();
             self.model.tests.push(Test {
                 name: declared.ast.name.node.clone(),
@@ -127,14 +128,19 @@ impl Lowering<'_> {
         let (family, src) = parse_addr(ast.src.address.node);
         let (dst_family, dst) = parse_addr(ast.dst.address.node);
         if family != dst_family {
-            let d = self.error(Code::PW0009, ast.dst.address.span, "source and destination are of two families");
+            let d =
+                self.error(Code::PW0009, ast.dst.address.span, "source and destination are of two families");
             d.label = format!("{}, and the source is {}", dst_family.as_str(), family.as_str());
             return None;
         }
         if !protocol_in_family(protocol, family) {
             let name = protocol_name(protocol);
             let other = if protocol == proto::ICMP { "icmp6" } else { "icmp" };
-            let d = self.error(Code::PW0009, ast.proto.span, format!("`{name}` does not run over {}", family.as_str()));
+            let d = self.error(
+                Code::PW0009,
+                ast.proto.span,
+                format!("`{name}` does not run over {}", family.as_str()),
+            );
             d.help = Some(format!("write `{other}`"));
             return None;
         }
@@ -173,7 +179,10 @@ impl Lowering<'_> {
     }
 
     /// Protocol number, ICMP type and code.
-    fn packet_protocol(&mut self, term: &lang::span::Spanned<ServiceTerm>) -> Option<(u8, Option<u8>, Option<u8>)> {
+    fn packet_protocol(
+        &mut self,
+        term: &lang::span::Spanned<ServiceTerm>,
+    ) -> Option<(u8, Option<u8>, Option<u8>)> {
         match &term.node {
             ServiceTerm::Ports { proto: p, dst, src } if dst.is_empty() && src.is_empty() => {
                 let number = match p {
@@ -198,7 +207,11 @@ impl Lowering<'_> {
             ServiceTerm::Proto(number) => Some((self.byte("protocol", number)?, None, None)),
             ServiceTerm::Error => None,
             _ => {
-                let d = self.error(Code::PW0009, term.span, "a packet has one protocol, its ports stand with the addresses");
+                let d = self.error(
+                    Code::PW0009,
+                    term.span,
+                    "a packet has one protocol, its ports stand with the addresses",
+                );
                 d.help = Some("write for example `tcp 10.1.0.5:40000 -> 10.1.1.9:5432`".into());
                 None
             }

@@ -34,7 +34,12 @@ impl Lowering<'_> {
         }
         for ((id, owner), (_, declared)) in self.model.owners.iter().zip(&self.symbols.owners) {
             if !self.used.owners.contains(&id) && matches!(declared, OwnerDecl::External(_)) {
-                found.push((owner.span, "external", owner.name.clone(), "no gateway joins it and no set names it"));
+                found.push((
+                    owner.span,
+                    "external",
+                    owner.name.clone(),
+                    "no gateway joins it and no set names it",
+                ));
             }
         }
         for (id, gateway) in self.model.gateways.iter() {

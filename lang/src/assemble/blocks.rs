@@ -1,8 +1,8 @@
 //! Declarations from their clauses.
 
 use super::{
-    Context, EndpointClause, EndpointHead, FabricClause, GatewayClause, NodeClause, Once, PolicyHead, PolicyPart,
-    TenantHead,
+    Context, EndpointClause, EndpointHead, FabricClause, GatewayClause, NodeClause, Once, PolicyHead,
+    PolicyPart, TenantHead,
 };
 use crate::ast::*;
 use crate::codes::Code;
@@ -29,7 +29,11 @@ impl Context {
             let place = name.span;
             let fabric = &name.node;
             if encap.value.is_none() {
-                self.missing(place, format!("fabric `{fabric}` has no `encap`"), "add `encap vxlan port 4789`");
+                self.missing(
+                    place,
+                    format!("fabric `{fabric}` has no `encap`"),
+                    "add `encap vxlan port 4789`",
+                );
             }
             if underlay.value.is_none() {
                 let help = "add `underlay mtu 9000 family ipv4`, with the MTU of your underlay";
@@ -77,7 +81,9 @@ impl Context {
 
     pub fn external(&mut self, name: Option<Name>, prefixes: Vec<Option<Literal>>) -> Decl {
         match name {
-            Some(name) => Decl::External(External { name, prefixes: prefixes.into_iter().flatten().collect() }),
+            Some(name) => {
+                Decl::External(External { name, prefixes: prefixes.into_iter().flatten().collect() })
+            }
             None => Decl::Error,
         }
     }
@@ -85,7 +91,8 @@ impl Context {
     pub fn tenant(&mut self, head: Option<TenantHead>, members: Vec<Member>) -> Decl {
         let Some(TenantHead { name, id }) = head else { return Decl::Error };
         if id.is_none() {
-            let help = format!("write `tenant {} id N {{`, with a number that no other tenant has", name.node);
+            let help =
+                format!("write `tenant {} id N {{`, with a number that no other tenant has", name.node);
             self.missing(name.span, format!("tenant `{}` has no `id`", name.node), &help);
         }
         Decl::Tenant(Tenant { name, id: id.flatten(), members })
@@ -140,7 +147,11 @@ impl Context {
             }
             if stateful.value.is_none() {
                 let help = "add `stateful`, or `stateless`";
-                self.missing(place, format!("gateway `{gateway}` is neither `stateful` nor `stateless`"), help);
+                self.missing(
+                    place,
+                    format!("gateway `{gateway}` is neither `stateful` nor `stateless`"),
+                    help,
+                );
             }
         }
         Decl::Gateway(Gateway {

@@ -86,7 +86,11 @@ impl Context {
                     vec![ExposeRow { docs: Vec::new(), to: set, clients: clients.value, span }]
                 }
                 _ => {
-                    self.missing(place, "an exposure names no clients", "add `to SET`, those who may connect");
+                    self.missing(
+                        place,
+                        "an exposure names no clients",
+                        "add `to SET`, those who may connect",
+                    );
                     Vec::new()
                 }
             },

@@ -13,7 +13,12 @@ const WIDTH: usize = 110;
 const INDENT: usize = 2;
 
 /// Lays out a file without errors. `nodes` are the places of its declarations and clauses.
-pub(super) fn layout(text: &str, tokens: &[Placed<'_>], comments: &[Comment], nodes: &[(NodeKind, Span)]) -> String {
+pub(super) fn layout(
+    text: &str,
+    tokens: &[Placed<'_>],
+    comments: &[Comment],
+    nodes: &[(NodeKind, Span)],
+) -> String {
     let starts = |kind: NodeKind| -> BTreeSet<u32> {
         nodes.iter().filter(|(k, _)| *k == kind).map(|(_, span)| span.start).collect()
     };
@@ -122,7 +127,8 @@ impl<'a> Page<'a> {
     /// Whether an empty line stands before the piece, its comments left aside.
     fn blank_before(&self, at: usize) -> bool {
         let Some(piece) = self.piece(at) else { return false };
-        let from = at.checked_sub(1).and_then(|before| self.piece(before)).map_or(0, |before| before.span.end);
+        let from =
+            at.checked_sub(1).and_then(|before| self.piece(before)).map_or(0, |before| before.span.end);
         let gap = self.text.get(from as usize..piece.span.start as usize).unwrap_or_default();
         // Counting from the last comment on.
         let gap = match gap.rfind("//") {
@@ -237,7 +243,9 @@ impl<'a> Page<'a> {
         let mut width = 0;
         let mut now = at;
         while let Some(piece) = self.piece(now).filter(|_| now < end) {
-            let ends = piece.clause || !piece.comments.is_empty() || matches!(piece.token, Token::Close | Token::InnerClose);
+            let ends = piece.clause
+                || !piece.comments.is_empty()
+                || matches!(piece.token, Token::Close | Token::InnerClose);
             if now > at && (ends || self.may_break(now)) {
                 break;
             }
@@ -261,7 +269,14 @@ impl<'a> Page<'a> {
             Token::Colon => self.spaced(at),
             Token::Kw(Kw::As) => before != Some(&Token::Kw(Kw::Clients)),
             Token::Kw(
-                Kw::Except | Kw::Via | Kw::To | Kw::Clients | Kw::Expires | Kw::Because | Kw::Allowing | Kw::Overrides,
+                Kw::Except
+                | Kw::Via
+                | Kw::To
+                | Kw::Clients
+                | Kw::Expires
+                | Kw::Because
+                | Kw::Allowing
+                | Kw::Overrides,
             ) => true,
             _ => before == Some(&Token::Comma),
         }
@@ -269,7 +284,8 @@ impl<'a> Page<'a> {
 
     /// Whether a space stands before the piece.
     fn spaced(&self, at: usize) -> bool {
-        let (Some(piece), Some(before)) = (self.piece(at), at.checked_sub(1).and_then(|before| self.piece(before)))
+        let (Some(piece), Some(before)) =
+            (self.piece(at), at.checked_sub(1).and_then(|before| self.piece(before)))
         else {
             return false;
         };
@@ -302,7 +318,8 @@ impl<'a> Page<'a> {
                 && matches!(after, Some(Token::Int(_)))
         };
         let earlier = at.checked_sub(2).and_then(|at| self.piece(at)).map(|piece| piece.token);
-        let ports = port(piece.token, Some(before.token), after) || port(before.token, earlier, Some(piece.token));
+        let ports =
+            port(piece.token, Some(before.token), after) || port(before.token, earlier, Some(piece.token));
         let empty = matches!(
             (before.token, piece.token),
             (Token::Open, Token::Close) | (Token::InnerOpen, Token::InnerClose)
@@ -439,7 +456,8 @@ impl<'p, 'a> Writer<'p, 'a> {
         }
         match piece.token {
             Token::Open | Token::InnerOpen => {
-                let head = self.head.and_then(|head| self.page.piece(head)).map_or(&Token::Bad, |piece| piece.token);
+                let head =
+                    self.head.and_then(|head| self.page.piece(head)).map_or(&Token::Bad, |piece| piece.token);
                 let shape = self.page.shape(at, head, self.column);
                 self.blocks.push(shape);
             }

@@ -14,7 +14,8 @@ use crate::tokens::is_identifier;
 /// before what it governs, found by the span, or at the end.
 #[must_use]
 pub fn print(file: &File) -> String {
-    let mut printer = Printer { out: String::new(), suppressions: file.suppressions.iter().map(Some).collect() };
+    let mut printer =
+        Printer { out: String::new(), suppressions: file.suppressions.iter().map(Some).collect() };
     for item in &file.items {
         printer.item(item);
     }
@@ -130,7 +131,10 @@ impl<'t> Printer<'t> {
     }
 
     fn suppression(&mut self, suppression: &Suppression) {
-        self.display(format_args!("\n// partywall: allow({}) {}\n", suppression.code.node, suppression.reason));
+        self.display(format_args!(
+            "\n// partywall: allow({}) {}\n",
+            suppression.code.node, suppression.reason
+        ));
     }
 
     fn remaining(&mut self) {

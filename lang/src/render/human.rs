@@ -38,7 +38,8 @@ pub fn human(sources: &Sources, diagnostics: &[Diagnostic], color: bool) -> Stri
     // The layout pads its lines, and writes an escape for "no colour" too.
     let mut lines = String::with_capacity(text.len());
     for line in text.lines() {
-        let line = if color { line.to_owned() } else { line.replace("\u{1b}[39m", "").replace("\u{1b}[0m", "") };
+        let line =
+            if color { line.to_owned() } else { line.replace("\u{1b}[39m", "").replace("\u{1b}[0m", "") };
         lines.push_str(line.trim_end());
         lines.push('\n');
     }
@@ -62,7 +63,8 @@ fn clip(sources: &Sources, span: Span) -> Span {
     if end.line - start.line < MOST_LINES {
         return span;
     }
-    let shown = source.text().get(source.floor(span.start)..).and_then(|rest| rest.find('\n')).unwrap_or_default();
+    let shown =
+        source.text().get(source.floor(span.start)..).and_then(|rest| rest.find('\n')).unwrap_or_default();
     Span::new(span.file, span.start, span.start.saturating_add(u32::try_from(shown).unwrap_or(u32::MAX)))
 }
 
@@ -138,8 +140,9 @@ fn excerpt(sources: &Sources, diagnostic: &Diagnostic) -> String {
         let _ = writeln!(out, "{text}");
     };
     line(&format!("{}[{}]: {}", diagnostic.severity.as_str(), diagnostic.code, plain(&diagnostic.message)));
-    let labels = std::iter::once((diagnostic.span, diagnostic.label.as_str()))
-        .chain(diagnostic.related.iter().take(MOST_RELATED).map(|label| (label.span, label.message.as_str())));
+    let labels = std::iter::once((diagnostic.span, diagnostic.label.as_str())).chain(
+        diagnostic.related.iter().take(MOST_RELATED).map(|label| (label.span, label.message.as_str())),
+    );
     for (span, message) in labels {
         if sources.get(span.file).is_none() {
             continue;
@@ -178,7 +181,9 @@ impl Cache<FileId> for &mut Files<'_> {
     fn fetch(&mut self, id: &FileId) -> Result<&Source<String>, impl std::fmt::Debug> {
         let text = self.sources.get(*id).map_or("", |source| source.text());
         Ok::<_, std::convert::Infallible>(
-            self.loaded.entry(*id).or_insert_with(|| Source::from(text.chars().map(harmless).collect::<String>())),
+            self.loaded
+                .entry(*id)
+                .or_insert_with(|| Source::from(text.chars().map(harmless).collect::<String>())),
         )
     }
 

@@ -145,7 +145,11 @@ impl<'a> Finding<'a> {
 
 /// The document as a value, for those who embed it.
 #[must_use]
-pub fn document<'a>(sources: &'a Sources, diagnostics: &'a [Diagnostic], options: JsonOptions<'a>) -> Document<'a> {
+pub fn document<'a>(
+    sources: &'a Sources,
+    diagnostics: &'a [Diagnostic],
+    options: JsonOptions<'a>,
+) -> Document<'a> {
     Document {
         format_version: FORMAT_VERSION,
         tool: Tool { name: "partywall", version: options.version },

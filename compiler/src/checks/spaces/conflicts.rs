@@ -57,7 +57,8 @@ fn shows_differently(model: &Model, client: OwnerId, a: ExposureId, b: ExposureI
             && x.seen.lo().wrapping_sub(x.real.lo()) != y.seen.lo().wrapping_sub(y.real.lo())
     };
     let (of_a, of_b) = (of(&a.shown), of(&b.shown));
-    !a.service.intersect(&b.service).boxes.is_empty() && of_a.iter().any(|x| of_b.iter().any(|y| differ(x, y)))
+    !a.service.intersect(&b.service).boxes.is_empty()
+        && of_a.iter().any(|x| of_b.iter().any(|y| differ(x, y)))
 }
 
 /// Walks entries that are sorted by prefix (a wider one before those inside it) and hands each with those that hold it
@@ -72,8 +73,9 @@ pub fn sweep<T: Copy>(
         while open.last().is_some_and(|(outer, _)| !outer.contains(prefix)) {
             open.pop();
         }
-        let clashes =
-            open.iter().any(|(outer, items)| items.iter().any(|other| clash((*outer, *other), (prefix, item))));
+        let clashes = open
+            .iter()
+            .any(|(outer, items)| items.iter().any(|other| clash((*outer, *other), (prefix, item))));
         if clashes {
             continue;
         }
@@ -131,7 +133,9 @@ fn judge(model: &Model, shares: &Shares, outer: &Entry, inner: &Entry) -> Option
         (Route::Tenant, Route::Tenant) if outer.shift != inner.shift => Some(Clash::TwoMeanings),
         (Route::Tenant, Route::Tenant) => (outer.gateway != inner.gateway).then_some(Clash::TwoGateways),
         (Route::Tenant, Route::Gateway) => Some(if equal { Clash::TwoMeanings } else { Clash::Captures }),
-        (Route::Gateway, Route::Tenant) | (Route::Client, Route::Tenant) | (Route::Tenant, Route::Client) => two_meanings,
+        (Route::Gateway, Route::Tenant) | (Route::Client, Route::Tenant) | (Route::Tenant, Route::Client) => {
+            two_meanings
+        }
         (Route::Gateway, Route::Gateway) => match (outer.gateway, inner.gateway) {
             (Some(a), Some(b)) if equal && a != b => {
                 Some(if shares.alike(a, b, inner.prefix) { Clash::TwoGateways } else { Clash::TwoMeanings })
@@ -140,7 +144,9 @@ fn judge(model: &Model, shares: &Shares, outer: &Entry, inner: &Entry) -> Option
         },
         (Route::Gateway, Route::Client) => client_and_route(shares, inner, outer, inner.prefix, equal),
         (Route::Client, Route::Gateway) => client_and_route(shares, outer, inner, inner.prefix, equal),
-        (Route::Client, Route::Client) if outer.owner != inner.owner || outer.shift != inner.shift => two_meanings,
+        (Route::Client, Route::Client) if outer.owner != inner.owner || outer.shift != inner.shift => {
+            two_meanings
+        }
         (Route::Client, Route::Client) => (outer.gateway != inner.gateway).then_some(Clash::TwoGateways),
     }
 }
@@ -164,7 +170,13 @@ fn route(model: &Model, entry: &Entry) -> Route {
 }
 
 /// An external's client prefix and a route to a gateway; `within` is the narrower of the two.
-fn client_and_route(shares: &Shares, client: &Entry, route: &Entry, within: Prefix, equal: bool) -> Option<Clash> {
+fn client_and_route(
+    shares: &Shares,
+    client: &Entry,
+    route: &Entry,
+    within: Prefix,
+    equal: bool,
+) -> Option<Clash> {
     let (Some(external), Some(gateway)) = (client.owner, route.gateway) else { return None };
     if client.shift != 0 {
         return equal.then_some(Clash::TwoMeanings);

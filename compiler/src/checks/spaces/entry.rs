@@ -121,7 +121,9 @@ pub fn spaces(model: &Model) -> Vec<Vec<Entry>> {
     for (id, route) in model.routes.iter() {
         let (kind, owner, gateway) = match &route.target {
             RouteTarget::Via(gateway) => (Kind::Via(id), None, Some(*gateway)),
-            RouteTarget::Direct { segment, .. } => (Kind::Direct(id), Some(model.segments[*segment].tenant), None),
+            RouteTarget::Direct { segment, .. } => {
+                (Kind::Direct(id), Some(model.segments[*segment].tenant), None)
+            }
         };
         let span = route.prefix_span;
         add(route.tenant, Entry { prefix: route.prefix, kind, owner, shift: 0, gateway, span });

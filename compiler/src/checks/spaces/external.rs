@@ -17,8 +17,14 @@ use std::collections::{BTreeMap, BTreeSet};
 enum Seen {
     Presented(Entry),
     /// A tenant's own addresses as the sources of its flows; the span is its route's.
-    Source { tenant: OwnerId, span: Span },
-    Masquerade { tenant: OwnerId, span: Span },
+    Source {
+        tenant: OwnerId,
+        span: Span,
+    },
+    Masquerade {
+        tenant: OwnerId,
+        span: Span,
+    },
 }
 
 impl Seen {
@@ -100,8 +106,11 @@ fn sources(compiled: &Compiled, spaces: &mut BTreeMap<OwnerId, Vec<(Prefix, Seen
         let ChannelKind::ToExternal(gateway) = channel.kind else { continue };
         let (tenant, external) = (channel.src, channel.dst);
         for family in Family::BOTH {
-            let flows = !channel.src_set.family(family).is_empty() && !channel.dst_set.family(family).is_empty();
-            if !flows || masquerades(model, gateway, tenant, external, family) || !done.insert((external, tenant, family))
+            let flows =
+                !channel.src_set.family(family).is_empty() && !channel.dst_set.family(family).is_empty();
+            if !flows
+                || masquerades(model, gateway, tenant, external, family)
+                || !done.insert((external, tenant, family))
             {
                 continue;
             }
@@ -113,7 +122,13 @@ fn sources(compiled: &Compiled, spaces: &mut BTreeMap<OwnerId, Vec<(Prefix, Seen
     }
 }
 
-fn masquerades(model: &Model, gateway: GatewayId, tenant: OwnerId, external: OwnerId, family: Family) -> bool {
+fn masquerades(
+    model: &Model,
+    gateway: GatewayId,
+    tenant: OwnerId,
+    external: OwnerId,
+    family: Family,
+) -> bool {
     model.gateways[gateway]
         .masquerades
         .iter()
@@ -122,11 +137,18 @@ fn masquerades(model: &Model, gateway: GatewayId, tenant: OwnerId, external: Own
 }
 
 /// The tenant's first route through this gateway that reaches the external.
-fn route_span(model: &Model, tenant: OwnerId, gateway: GatewayId, external: OwnerId, family: Family) -> Option<Span> {
+fn route_span(
+    model: &Model,
+    tenant: OwnerId,
+    gateway: GatewayId,
+    external: OwnerId,
+    family: Family,
+) -> Option<Span> {
     // Routes are ordered by tenant.
     let routes = model.routes.as_slice();
     let from = routes.partition_point(|r| r.tenant < tenant);
-    let reaches = |p: Prefix| p.family == family && model.owners[external].prefixes.iter().any(|e| e.overlaps(p));
+    let reaches =
+        |p: Prefix| p.family == family && model.owners[external].prefixes.iter().any(|e| e.overlaps(p));
     routes
         .iter()
         .skip(from)
@@ -135,15 +157,24 @@ fn route_span(model: &Model, tenant: OwnerId, gateway: GatewayId, external: Owne
         .map(|r| r.span)
 }
 
-fn judge(model: &Model, translating: &Translating, external: OwnerId, outer: &Seen, inner: &Seen) -> Option<Code> {
+fn judge(
+    model: &Model,
+    translating: &Translating,
+    external: OwnerId,
+    outer: &Seen,
+    inner: &Seen,
+) -> Option<Code> {
     match (outer, inner) {
-        (Seen::Presented(a), Seen::Presented(b)) if a.owner != b.owner || a.shift != b.shift => Some(Code::PW0303),
+        (Seen::Presented(a), Seen::Presented(b)) if a.owner != b.owner || a.shift != b.shift => {
+            Some(Code::PW0303)
+        }
         (Seen::Presented(a), Seen::Presented(b)) if a.gateway != b.gateway => Some(Code::PW0305),
         (Seen::Presented(a), Seen::Presented(b)) => {
             translating.two_sources(model, external, a, b).then_some(Code::PW0303)
         }
         (Seen::Source { tenant: a, .. }, Seen::Source { tenant: b, .. }) => (a != b).then_some(Code::PW0303),
-        (Seen::Source { tenant, .. }, Seen::Presented(e)) | (Seen::Presented(e), Seen::Source { tenant, .. }) => {
+        (Seen::Source { tenant, .. }, Seen::Presented(e))
+        | (Seen::Presented(e), Seen::Source { tenant, .. }) => {
             (e.owner != Some(*tenant) || e.shift != 0).then_some(Code::PW0303)
         }
         (Seen::Masquerade { .. }, _) | (_, Seen::Masquerade { .. }) => Some(Code::PW0303),
@@ -164,7 +195,11 @@ fn explain(
     let owner = |seen: &Seen| seen.owner().map_or("", |id| model.owners[id].name.as_str());
     let (message, help) = match (first, second) {
         (Seen::Presented(x), Seen::Presented(y)) if code == Code::PW0305 => (
-            format!("external `{name}` reaches {prefix} by {} ({a}) and by {} ({b})", x.path(model), y.path(model)),
+            format!(
+                "external `{name}` reaches {prefix} by {} ({a}) and by {} ({b})",
+                x.path(model),
+                y.path(model)
+            ),
             "let both name one gateway".to_owned(),
         ),
         (Seen::Source { .. }, Seen::Source { .. }) => (
@@ -173,7 +208,10 @@ fn explain(
                 owner(first),
                 owner(second)
             ),
-            format!("add `masquerade {} to {name} as …` to the gateway, an address per instance", owner(second)),
+            format!(
+                "add `masquerade {} to {name} as …` to the gateway, an address per instance",
+                owner(second)
+            ),
         ),
         (Seen::Masquerade { .. }, Seen::Masquerade { .. }) => (
             format!(

@@ -5,7 +5,7 @@ use super::entry::{Entry, Kind};
 use super::free::Free;
 use crate::algebra::{AddrSet, Prefix};
 use crate::checks::owner;
-use crate::ids::{ExposureId, Id, OwnerId, RouteId};
+use crate::ids::{ExposureId, OwnerId, RouteId};
 use crate::model::{Exposure, Mapping, Model};
 use crate::report::Report;
 use lang::codes::Code;
@@ -128,7 +128,10 @@ fn finding(model: &Model, hit: &Hit, span: Span, doing: &str) -> Diagnostic {
     let mut finding = Diagnostic::new(
         Code::PW0301,
         span,
-        format!("`{name}` {doing} {} of `{of}` untranslated to {there}, whose own segments overlap it", hit.prefix),
+        format!(
+            "`{name}` {doing} {} of `{of}` untranslated to {there}, whose own segments overlap it",
+            hit.prefix
+        ),
     )
     .label(format!("{} of `{of}`", hit.prefix))
     .rule(name.clone());
@@ -170,7 +173,9 @@ fn replacement(
 
 fn clause(word: &str, what: &str, real: &[(Prefix, bool)], found: Option<&[Prefix]>) -> String {
     let Some(found) = found else {
-        return format!("add `{word} …` with prefixes that are free there; no private range has one of this length left");
+        return format!(
+            "add `{word} …` with prefixes that are free there; no private range has one of this length left"
+        );
     };
     let list = |prefixes: &[Prefix]| prefixes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     if found.len() <= LISTED {

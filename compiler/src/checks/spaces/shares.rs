@@ -60,7 +60,10 @@ pub fn by_gateway(model: &Model, report: &mut Report) -> Shares {
                     Diagnostic::new(
                         Code::PW0303,
                         span,
-                        format!("behind gateway `{}` {prefix} belongs to two externals, `{a}` and `{b}`", gateway.name),
+                        format!(
+                            "behind gateway `{}` {prefix} belongs to two externals, `{a}` and `{b}`",
+                            gateway.name
+                        ),
                     )
                     .label(format!("{prefix} of `{b}`"))
                     .related(first_span, format!("{prefix} of `{a}`"))

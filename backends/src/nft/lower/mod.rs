@@ -1,0 +1,248 @@
+//! From the compiled form to one node's model.
+
+mod compute;
+mod gateway;
+mod links;
+mod verdicts;
+
+use super::ends::Addresses;
+use super::model::{Atom, Ruleset, Table};
+use super::{Model, numbers};
+use compiler::Compiled;
+use compiler::algebra::Family;
+use compiler::ids::{EndpointId, GatewayId, NodeId, OwnerId};
+use compiler::model::Action;
+use lang::ast::{AffinityWord, EncapKind};
+use lang::codes::Code;
+use lang::diag::Diagnostic;
+use lang::source::Sources;
+use lang::span::Span;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Everything that lowering one node needs and fills.
+pub(super) struct Lowering<'a> {
+    pub c: &'a Compiled,
+    pub sources: &'a Sources,
+    pub node: NodeId,
+    pub addresses: Addresses,
+    pub rules: Ruleset,
+    pub links: links::Links,
+    pub verdicts: verdicts::Verdicts,
+    pub diagnostics: Vec<Diagnostic>,
+    /// Names that had to be shortened: as written → as emitted.
+    pub names: BTreeMap<String, String>,
+}
+
+/// What a node runs, or why this target cannot say it.
+pub fn lower(c: &Compiled, sources: &Sources, node: NodeId) -> Result<Model, Vec<Diagnostic>> {
+    let mut l = Lowering {
+        c,
+        sources,
+        node,
+        addresses: Addresses::new(c),
+        rules: Ruleset::default(),
+        links: links::Links::default(),
+        verdicts: verdicts::Verdicts::default(),
+        diagnostics: Vec::new(),
+        names: BTreeMap::new(),
+    };
+    l.capabilities();
+    if l.diagnostics.is_empty() {
+        l.underlay();
+        if c.model.nodes[node].gateway { l.gateway() } else { l.compute() }
+        l.emit_verdicts();
+    }
+    if let Some(first) = l.rules.contradictions.first() {
+        let message = format!("node `{}`: one key of a map would have two meanings", c.model.nodes[node].name);
+        l.diagnostics.push(
+            Diagnostic::new(Code::PW0801, c.model.nodes[node].span, message)
+                .label("cannot be emitted for this node")
+                .help("check the project first: a clean project gives every address one meaning")
+                .note(first.clone()),
+        );
+    }
+    if !l.diagnostics.is_empty() {
+        return Err(l.diagnostics);
+    }
+    Ok(Model {
+        node: c.model.nodes[node].name.clone(),
+        gateway: c.model.nodes[node].gateway,
+        vtep: c.model.nodes[node].vtep,
+        dev: c.model.nodes[node].dev.clone(),
+        port: c.model.fabric.port,
+        log_unknown_vni: c.model.fabric.unknown_vni_log,
+        rules: l.rules,
+        devices: l.links.devices,
+        fdb: l.links.fdb,
+        tables: l.links.tables,
+        workloads: l.links.workloads,
+        names: l.names,
+    })
+}
+
+impl Lowering<'_> {
+    /// `policy.pw:12`
+    pub(super) fn place(&self, span: Span) -> String {
+        format!("{}:{}", self.sources.path(span.file), self.sources.range(span).0.line)
+    }
+
+    /// `shop.web-1 tenants.pw:18`
+    pub(super) fn endpoint_note(&self, id: EndpointId) -> String {
+        let endpoint = &self.c.model.endpoints[id];
+        let tenant = &self.c.model.owners[endpoint.tenant].name;
+        format!("{tenant}.{} {}", endpoint.name, self.place(endpoint.span))
+    }
+
+    pub(super) fn owner_note(&self, id: OwnerId) -> String {
+        let owner = &self.c.model.owners[id];
+        format!("{} {}", owner.name, self.place(owner.span))
+    }
+
+    /// What this target cannot express exactly.
+    fn capabilities(&mut self) {
+        let fabric = &self.c.model.fabric;
+        if fabric.encap == EncapKind::Geneve {
+            self.diagnostics.push(
+                Diagnostic::new(Code::PW0801, fabric.span, "the nft target cannot emit Geneve")
+                    .label("`encap geneve` stands here")
+                    .help("write `encap vxlan port 4789`: nft and iproute2 need one device per VNI, which Linux has for VXLAN only"),
+            );
+        }
+        for id in self.gateways_concerned() {
+            let gateway = &self.c.model.gateways[id];
+            if !gateway.stateful {
+                self.diagnostics.push(
+                    Diagnostic::new(
+                        Code::PW0801,
+                        gateway.span,
+                        format!("the nft target cannot emit the stateless gateway `{}`", gateway.name),
+                    )
+                    .label("`stateless` stands here")
+                    .help("write `stateful`: this target decides replies on the connection that they answer"),
+                );
+            }
+            if gateway.affinity != AffinityWord::Symmetric && gateway.instances.len() > 1 {
+                self.diagnostics.push(
+                    Diagnostic::new(
+                        Code::PW0801,
+                        gateway.affinity_span,
+                        format!("the nft target cannot emit the affinity of gateway `{}`", gateway.name),
+                    )
+                    .label("not `symmetric`, with more than one instance")
+                    .help("write `affinity symmetric`, or one instance"),
+                );
+            }
+        }
+    }
+
+    /// The gateways whose instances this node is, or whose traffic its workloads have.
+    fn gateways_concerned(&self) -> BTreeSet<GatewayId> {
+        let model = &self.c.model;
+        if model.nodes[self.node].gateway {
+            return model.gateways.iter().filter(|(_, g)| g.instances.contains(&self.node)).map(|(id, _)| id).collect();
+        }
+        let tenants = self.tenants_here();
+        model.gateways.iter().filter(|(_, g)| g.joins.iter().any(|o| tenants.contains(o))).map(|(id, _)| id).collect()
+    }
+
+    /// Tenants with an endpoint on this node.
+    pub(super) fn tenants_here(&self) -> BTreeSet<OwnerId> {
+        self.c.model.endpoints.values().filter(|e| e.node == self.node).map(|e| e.tenant).collect()
+    }
+
+    /// Gateways through which a rule in this tenant's view steers its own traffic.
+    pub(super) fn steering(&self, tenant: OwnerId) -> BTreeSet<GatewayId> {
+        super::ends::rules_of(self.c, [tenant])
+            .into_iter()
+            .map(|id| &self.c.model.rules[id])
+            .filter(|rule| rule.pairs.between(tenant, tenant).is_some())
+            .filter_map(|rule| match rule.action {
+                Action::Allow { via } => via,
+                _ => None,
+            })
+            .filter(|gateway| self.c.model.gateways[*gateway].joins.contains(&tenant))
+            .collect()
+    }
+
+    fn underlay(&mut self) {
+        let nodes: Vec<_> = self.c.model.nodes.values().map(|n| (n.vtep, n.name.clone(), n.span)).collect();
+        for (vtep, name, span) in nodes {
+            let (family, value) = compiler::algebra::parse_addr(vtep);
+            let table = match family {
+                Family::V4 => Table::Underlay4,
+                Family::V6 => Table::Underlay6,
+            };
+            let note = format!("{name} {}", self.place(span));
+            self.rules.put(table, vec![Atom::Address(family, value, value)], None, note);
+        }
+    }
+
+    /// An identifier that nft takes, and the mapping if it had to change.
+    pub(super) fn name(&mut self, prefix: &str, written: &str) -> String {
+        let emitted = crate::names::identifier(prefix, written);
+        if emitted != format!("{prefix}{written}") {
+            self.names.insert(written.to_owned(), emitted.clone());
+        }
+        emitted
+    }
+}
+
+/// The tables of a family.
+pub(super) struct ByFamily {
+    pub legit: Table,
+    pub legit_range: Table,
+    pub zone: Table,
+    pub owner: Table,
+    pub bare: Table,
+    pub here: Table,
+    pub src: Table,
+    pub src_range: Table,
+    pub dst: Table,
+    pub dst_range: Table,
+    pub hash: Table,
+    pub dnat: Table,
+    pub snat: Table,
+    pub masq: Table,
+}
+
+pub(super) fn by_family(family: Family) -> &'static ByFamily {
+    match family {
+        Family::V4 => &ByFamily {
+            legit: Table::Legit4,
+            legit_range: Table::LegitRange4,
+            zone: Table::Zone4,
+            owner: Table::Owner4,
+            bare: Table::Bare4,
+            here: Table::Here4,
+            src: Table::Src4,
+            src_range: Table::SrcRange4,
+            dst: Table::Dst4,
+            dst_range: Table::DstRange4,
+            hash: Table::Hash4,
+            dnat: Table::Dnat4,
+            snat: Table::Snat4,
+            masq: Table::Masq4,
+        },
+        Family::V6 => &ByFamily {
+            legit: Table::Legit6,
+            legit_range: Table::LegitRange6,
+            zone: Table::Zone6,
+            owner: Table::Owner6,
+            bare: Table::Bare6,
+            here: Table::Here6,
+            src: Table::Src6,
+            src_range: Table::SrcRange6,
+            dst: Table::Dst6,
+            dst_range: Table::DstRange6,
+            hash: Table::Hash6,
+            dnat: Table::Dnat6,
+            snat: Table::Snat6,
+            masq: Table::Masq6,
+        },
+    }
+}
+
+/// The device of a segment.
+pub(super) fn segment_device(c: &Compiled, segment: compiler::ids::SegmentId) -> String {
+    numbers::vxlan_name(c.model.segments[segment].vni)
+}

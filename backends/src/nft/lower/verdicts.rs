@@ -1,0 +1,261 @@
+//! Verdicts: what happens to a packet, by which rules, under which translation. Equal ones share a number.
+
+use super::Lowering;
+use crate::nft::model::{Atom, Direction, Drop, LogChain, Table};
+use crate::nft::numbers::{self, small};
+use crate::nft::services::Decided;
+use compiler::buckets;
+use compiler::eval::{Decider, Decision};
+use compiler::ids::{ExposureId, GatewayId, NodeId, OwnerId, RuleId};
+use compiler::packet::{self, Fields, proto};
+use compiler::sets::ServiceBox;
+use std::collections::BTreeMap;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum What {
+    Drop(Drop),
+    /// Forward with this routing mark, by direction.
+    Go { original: u32, reply: u32, xlat: Option<u32> },
+    /// To an instance of this gateway.
+    Via(GatewayId),
+}
+
+/// Who decided in a view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Who {
+    Rule(RuleId),
+    Exposure(ExposureId),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Verdict {
+    pub what: What,
+    pub egress: Option<Who>,
+    pub ingress: Option<Who>,
+    /// The tenant that a log names.
+    pub tenant: OwnerId,
+}
+
+/// Numbers handed out, in the order of first use.
+#[derive(Default)]
+pub(crate) struct Verdicts {
+    numbers: BTreeMap<Verdict, u32>,
+    pairs: BTreeMap<(Vec<(ServiceBox, u32)>, Option<u32>), u32>,
+    pub instances: Vec<NodeId>,
+}
+
+fn who(decider: Decider) -> Option<Who> {
+    match decider {
+        Decider::Rule(id) => Some(Who::Rule(id)),
+        Decider::Exposure(id) => Some(Who::Exposure(id)),
+        Decider::Default => None,
+    }
+}
+
+impl Lowering<'_> {
+    /// The verdict's number.
+    pub(super) fn verdict(&mut self, decision: &Decision, what: What, tenant: OwnerId) -> u32 {
+        let egress = decision.egress.and_then(|v| who(v.by));
+        let ingress = decision.ingress.and_then(|v| who(v.by));
+        let next = numbers::VERDICT | small(self.verdicts.numbers.len() + 1);
+        *self.verdicts.numbers.entry(Verdict { what, egress, ingress, tenant }).or_insert(next)
+    }
+
+    /// The class of a pair for which these boxes were decided so; its verdict entries are made with it.
+    pub(super) fn pair_class(&mut self, decided: &Decided, verdicts: &[u32], note: &str) -> u32 {
+        let rest = self.rest_of(verdicts);
+        let boxes: Vec<(ServiceBox, u32)> = decided
+            .iter()
+            .zip(verdicts)
+            .filter(|(_, v)| Some(**v) != rest)
+            .map(|((b, _), v)| (*b, *v))
+            .collect();
+        let next = numbers::PAIR | small(self.verdicts.pairs.len() + 1);
+        let key = (boxes, rest);
+        if let Some(known) = self.verdicts.pairs.get(&key) {
+            return *known;
+        }
+        for (b, verdict) in &key.0 {
+            self.put_box(next, b, *verdict);
+        }
+        if let Some(rest) = rest {
+            let text = self.verdict_note(rest).unwrap_or_else(|| note.to_owned());
+            self.rules.put(Table::Rest, vec![Atom::Mark(next)], Some(Atom::Class(rest)), text);
+        }
+        self.verdicts.pairs.insert(key, next);
+        next
+    }
+
+    /// The refusal that most boxes meet: it needs no entries of its own. What allows always has them.
+    fn rest_of(&self, verdicts: &[u32]) -> Option<u32> {
+        let mut count: BTreeMap<u32, usize> = BTreeMap::new();
+        for (verdict, number) in &self.verdicts.numbers {
+            if matches!(verdict.what, What::Drop(_)) {
+                let times = verdicts.iter().filter(|v| *v == number).count();
+                if times > 0 {
+                    count.insert(*number, times);
+                }
+            }
+        }
+        count.into_iter().max_by_key(|(number, times)| (*times, std::cmp::Reverse(*number))).map(|(n, _)| n)
+    }
+
+    fn put_box(&mut self, pair: u32, b: &ServiceBox, verdict: u32) {
+        let value = || Some(Atom::Class(verdict));
+        let note = self.verdict_note(verdict).unwrap_or_default();
+        let (lo, hi) = b.proto;
+        match packet::fields(lo) {
+            Fields::None => {
+                let key = vec![Atom::Mark(pair), Atom::Proto(lo, hi)];
+                self.rules.put(Table::Protocol, key, value(), note);
+            }
+            Fields::Ports => {
+                let key = vec![Atom::Mark(pair), Atom::Proto(lo, hi), Atom::Port(b.x.0, b.x.1), Atom::Port(b.y.0, b.y.1)];
+                self.rules.put(Table::Verdict, key, value(), note);
+            }
+            Fields::Icmp => {
+                for (from, to) in icmp_ports(b) {
+                    let any = Atom::Port(0, u16::MAX);
+                    let key = vec![Atom::Mark(pair), Atom::Proto(lo, hi), any, Atom::Port(from, to)];
+                    self.rules.put(Table::Verdict, key, value(), note.clone());
+                }
+            }
+        }
+    }
+
+    fn who_name(&self, who: Who) -> (String, String) {
+        match who {
+            Who::Rule(id) => {
+                let rule = &self.c.model.rules[id];
+                (rule.name.clone(), self.place(rule.span))
+            }
+            Who::Exposure(id) => {
+                let exposure = &self.c.model.exposures[id];
+                (exposure.name.clone(), self.place(exposure.span))
+            }
+        }
+    }
+
+    /// `shop-app.checkout policy.pw:12, payments.checkout#1 tenants.pw:14`
+    fn verdict_note(&self, number: u32) -> Option<String> {
+        let verdict = self.verdicts.numbers.iter().find(|(_, n)| **n == number).map(|(v, _)| *v)?;
+        let by: Vec<String> = [verdict.egress, verdict.ingress]
+            .into_iter()
+            .flatten()
+            .map(|who| {
+                let (name, place) = self.who_name(who);
+                format!("{name} {place}")
+            })
+            .collect();
+        (!by.is_empty()).then(|| by.join(", "))
+    }
+
+    /// The tables that are keyed by verdicts.
+    pub(super) fn emit_verdicts(&mut self) {
+        let verdicts: Vec<(Verdict, u32)> = self.verdicts.numbers.iter().map(|(v, n)| (*v, *n)).collect();
+        let mut gateways: BTreeMap<GatewayId, ()> = BTreeMap::new();
+        for (verdict, number) in verdicts {
+            let key = || vec![Atom::Class(number)];
+            let note = self.verdict_note(number).unwrap_or_default();
+            let action = match verdict.what {
+                What::Drop(drop) => Atom::Permanent(drop.chain()),
+                What::Go { original, reply, xlat } => {
+                    for (direction, mark) in [(Direction::Original, original), (Direction::Reply, reply)] {
+                        let key = vec![Atom::Class(number), Atom::Direction(direction)];
+                        self.rules.put(Table::Route, key, Some(Atom::Mark(mark)), note.clone());
+                    }
+                    if let Some(xlat) = xlat {
+                        self.rules.put(Table::Xlat, key(), Some(Atom::Mark(xlat)), note.clone());
+                        let held = vec![Atom::Class(number), Atom::Mark(xlat)];
+                        self.rules.put(Table::XlatHeld, held, None, note.clone());
+                    }
+                    Atom::Chain("go".into())
+                }
+                What::Via(gateway) => {
+                    match self.c.model.gateways[gateway].instances.as_slice() {
+                        [only] => {
+                            let mark = self.instance_mark(*only);
+                            self.rules.put(Table::Only, key(), Some(Atom::Mark(mark)), note.clone());
+                        }
+                        _ => {
+                            let mark = numbers::GATEWAY | gateway.0;
+                            self.rules.put(Table::Gateway, key(), Some(Atom::Mark(mark)), note.clone());
+                            gateways.insert(gateway, ());
+                        }
+                    }
+                    Atom::Chain("via".into())
+                }
+            };
+            self.rules.put(Table::Action, key(), Some(action), note.clone());
+            for (table, who) in [(Table::EgressRule, verdict.egress), (Table::IngressRule, verdict.ingress)] {
+                let Some(who) = who else { continue };
+                let (written, place) = self.who_name(who);
+                let counter = self.name("rule_", &written);
+                self.rules.counters.insert(counter.clone(), format!("{written} {place}"));
+                self.rules.put(table, key(), Some(Atom::Counter(counter)), place);
+            }
+            self.log_of(&verdict, number);
+        }
+        for gateway in gateways.into_keys() {
+            self.cells(gateway);
+        }
+    }
+
+    /// The chain that writes what a rule with `log` decided.
+    fn log_of(&mut self, verdict: &Verdict, number: u32) {
+        let logged = [verdict.egress, verdict.ingress].into_iter().flatten().find_map(|who| match who {
+            Who::Rule(id) if self.c.model.rules[id].log => Some(id),
+            _ => None,
+        });
+        let Some(rule) = logged else { return };
+        let word = if matches!(verdict.what, What::Drop(_)) { "deny" } else { "allow" };
+        let tenant = &self.c.model.owners[verdict.tenant].name;
+        let (rule_name, place) = self.who_name(Who::Rule(rule));
+        let full = format!("partywall {tenant} {rule_name} {word}: ");
+        let prefix = if full.len() <= 127 { full } else { format!("partywall {} {word}: ", crate::names::digest8(&full)) };
+        let name = format!("log{}", self.rules.logs.len() + 1);
+        self.rules.logs.push(LogChain { name: name.clone(), prefix, note: format!("{rule_name} {place}") });
+        self.rules.put(Table::Log, vec![Atom::Class(number)], Some(Atom::Chain(name)), place);
+    }
+
+    /// The n-th gateway node that this node sends to.
+    fn instance_mark(&self, node: NodeId) -> u32 {
+        let at = self.verdicts.instances.iter().position(|n| *n == node).unwrap_or_default();
+        numbers::INSTANCE | small(at)
+    }
+
+    /// Which instance each pair of cells goes to (dataplane reference, "Gateway instance").
+    fn cells(&mut self, gateway: GatewayId) {
+        let g = &self.c.model.gateways[gateway];
+        let (instances, name) = (g.instances.clone(), g.name.clone());
+        let cells = u8::try_from(buckets::CELLS).unwrap_or(u8::MAX);
+        for there in 0..cells {
+            let row = numbers::ROW | small(gateway.0 as usize * 64 + usize::from(there));
+            let key = vec![Atom::Mark(numbers::GATEWAY | gateway.0), cell(there)];
+            self.rules.put(Table::Row, key, Some(Atom::Mark(row)), name.clone());
+            for here in 0..cells {
+                let Some(node) = buckets::instance_of(&self.c.model, &instances, buckets::bucket(there, here)) else {
+                    continue;
+                };
+                let mark = self.instance_mark(node);
+                let note = self.c.model.nodes[node].name.clone();
+                self.rules.put(Table::Cell, vec![Atom::Mark(row), cell(here)], Some(Atom::Mark(mark)), note);
+            }
+        }
+    }
+}
+
+/// A cell as the program holds it: one more than its number, since zero means none.
+pub(super) fn cell(number: u8) -> Atom {
+    Atom::Class(u32::from(number) + 1)
+}
+
+/// A box of ICMP types and codes as ranges of `type << 8 | code`, which is what conntrack keeps of a query.
+fn icmp_ports(b: &ServiceBox) -> Vec<(u16, u16)> {
+    debug_assert!(matches!(b.proto.0, proto::ICMP | proto::ICMP6));
+    let join = |kind: u16, code: u16| kind << 8 | code;
+    if b.y == (0, 255) {
+        return vec![(join(b.x.0, 0), join(b.x.1, 255))];
+    }
+    (b.x.0..=b.x.1).map(|kind| (join(kind, b.y.0), join(kind, b.y.1))).collect()
+}

@@ -1,0 +1,116 @@
+//! Marks, classes, tables and zones: which number means what while a packet is decided, and after.
+//!
+//! While the program runs, the top byte of `meta mark` says what the rest means; the lowest bit is the slot of the
+//! generation outside of it. A routing mark has bit 30 set and is the number of the routing table; no other has it.
+
+use compiler::ids::OwnerId;
+use compiler::model::Model;
+use std::net::IpAddr;
+
+/// Bit 30: the packet is decided and may be forwarded.
+pub const DECIDED: u32 = 0x4000_0000;
+/// The byte that says what a mark means.
+pub const KIND: u32 = 0xff00_0000;
+/// A packet that the fabric delivered, with the role of its sender; the slot bit is free.
+pub const ROLE: u32 = 0x0800_0000;
+/// A packet from an external that is none of the overlay's: the node's own.
+pub const FOREIGN: u32 = 0x0900_0000;
+pub const CONTEXT: u32 = 0x0100_0000;
+/// Also the kind of source classes, in the other register.
+pub const SOURCE: u32 = 0x0100_0000;
+pub const DESTINATION: u32 = 0x0200_0000;
+pub const PAIR: u32 = 0x0300_0000;
+pub const VERDICT: u32 = 0x0400_0000;
+pub const GATEWAY: u32 = 0x0500_0000;
+pub const ROW: u32 = 0x0600_0000;
+pub const INSTANCE: u32 = 0x0700_0000;
+
+/// Instances that one node's workloads can be sent to: four bits of a leg's mark.
+pub const MAX_INSTANCES: usize = 16;
+
+/// Arrival straight from a node that hosts endpoints.
+pub const ROLE_NODE: u32 = ROLE | 1 << 1;
+
+/// Arrival from the n-th gateway node.
+#[must_use]
+pub fn role_instance(n: usize) -> u32 {
+    ROLE | (small(n) + 2) << 1
+}
+
+/// The tenant's table and mark in slot 0: `0x50000000 + 2·id`.
+#[must_use]
+pub fn tenant_mark(id: u32) -> u32 {
+    0x5000_0000 + 2 * id
+}
+
+/// From the segment with this VNI to the n-th gateway node: `0x60000000 + n·2^25 + 2·vni`.
+#[must_use]
+pub fn leg_mark(instance: usize, vni: u32) -> u32 {
+    0x6000_0000 + (small(instance) << 25) + 2 * vni
+}
+
+/// An external's table and mark: `0x40000000 + 2·(24 bits of the name's digest)`.
+#[must_use]
+pub fn external_mark(name: &str) -> u32 {
+    0x4000_0000 + 2 * (digest32(&[b"external", name.as_bytes()]) & 0x00ff_ffff)
+}
+
+/// A tenant's conntrack zone.
+#[must_use]
+pub fn tenant_zone(id: u32) -> u16 {
+    u16::try_from(1 + id.saturating_sub(1) % 65_535).unwrap_or(u16::MAX)
+}
+
+/// Where to look first for the zone of two owners at a gateway.
+#[must_use]
+pub fn pair_zone(model: &Model, a: OwnerId, b: OwnerId) -> u16 {
+    let name = |o: OwnerId| model.owners[o].name.as_bytes();
+    u16::try_from(1 + digest32(&[b"zone", name(a.min(b)), name(a.max(b))]) % 65_535).unwrap_or(1)
+}
+
+/// 32 bits of a digest over length-prefixed parts; never zero.
+#[must_use]
+pub fn digest32(parts: &[&[u8]]) -> u32 {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
+        hasher.update(part);
+    }
+    let [a, b, c, d, ..] = *hasher.finalize().as_bytes();
+    u32::from_le_bytes([a, b, c, d]).max(1)
+}
+
+/// The router's MAC of the node with this VTEP: locally administered, the IPv4 address inside, or a digest of the IPv6 one.
+#[must_use]
+pub fn router_mac(vtep: IpAddr) -> [u8; 6] {
+    match vtep {
+        IpAddr::V4(v4) => {
+            let [a, b, c, d] = v4.octets();
+            [0x02, 0x50, a, b, c, d]
+        }
+        IpAddr::V6(v6) => {
+            let [a, b, c, d] = digest32(&[b"mac", &v6.octets()]).to_be_bytes();
+            [0x06, 0x50, a, b, c, d]
+        }
+    }
+}
+
+/// The next hop of IPv6 routes to the node with this VTEP, link-local on the VXLAN device.
+#[must_use]
+pub fn hop6(vtep: IpAddr) -> IpAddr {
+    let [a, b, c, d, e, f] = router_mac(vtep);
+    let word = |x: u8, y: u8| u16::from(x) << 8 | u16::from(y);
+    IpAddr::from([0xfe80, 0, 0, 0, 0, word(a, b), word(c, d), word(e, f)])
+}
+
+/// The name of a VNI's device.
+#[must_use]
+pub fn vxlan_name(vni: u32) -> String {
+    format!("pwv{vni}")
+}
+
+/// An index as a mark's low bits. Indices count things declared in sources of less than 2^32 bytes.
+#[must_use]
+pub fn small(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX) & 0x00ff_ffff
+}

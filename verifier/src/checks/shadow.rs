@@ -1,0 +1,330 @@
+//! PW0402 and PW0404 (warning): rules that decide no possible flow, and what takes their flows.
+
+use crate::checks::view::ViewScene;
+use crate::checks::{Findings, Task};
+use crate::encode::{RuleTerms, matches_possible_flow};
+use crate::properties;
+use crate::replay;
+use crate::scene::Found;
+use crate::solver::Fault;
+use crate::terms::Term;
+use compiler::compiled::Channel;
+use compiler::eval::{self, Verdict};
+use compiler::ids::{ChannelId, ExposureId, OwnerId, RuleId};
+use compiler::model::{Action, Rule};
+use compiler::packet::Flow;
+use compiler::sets::{PairSet, ServiceSet};
+use lang::codes::Code;
+use lang::diag::{Diagnostic, Severity};
+use lang::span::Span;
+use std::collections::BTreeMap;
+
+/// Whether a rule decides anything in a view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alive {
+    Yes,
+    No,
+    Undecided,
+}
+
+/// Whether a rule decides some flow in the view that these scenes are.
+///
+/// # Errors
+/// The solver contradicts the evaluator.
+pub fn alive(task: Task<'_>, scenes: &mut [ViewScene<'_>], rule: RuleId) -> Result<Alive, Fault> {
+    let mut undecided = false;
+    for at in scenes {
+        let (tenant, way) = (at.tenant, at.way);
+        let term = properties::decides(&mut at.scene.encoder.pool, &at.view, rule);
+        let shows = |flow: &Flow| replay::deciding(task.c, tenant, way, flow).contains(&rule);
+        match at.scene.ask(term, &shows)? {
+            Found::Yes(_) => return Ok(Alive::Yes),
+            Found::No => {}
+            Found::Undecided => undecided = true,
+        }
+    }
+    Ok(if undecided { Alive::Undecided } else { Alive::No })
+}
+
+/// Whether a rule is to be judged: some possible flow matches it (else PW0405 speaks), and no flow that might be its own
+/// was left out with a tainted owner.
+#[must_use]
+pub fn judged(task: Task<'_>, id: RuleId) -> bool {
+    let rule = &task.c.model.rules[id];
+    let reaches = |owner: OwnerId| match &rule.pairs {
+        PairSet::SameTenant => true,
+        PairSet::Sets(src, dst) => !src.of(owner).is_empty() || !dst.of(owner).is_empty(),
+    };
+    let owner_tainted = task.c.model.policies[rule.policy].owner.is_some_and(|o| task.tainted(o));
+    !owner_tainted && !task.c.model.tainted.iter().any(|o| reaches(*o)) && matches_possible_flow(task.c, id)
+}
+
+/// What stands before a rule and takes flows from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Blocker {
+    Rule(RuleId),
+    Exposure(ExposureId),
+}
+
+/// A blocker over all scenes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Weight {
+    /// Number of (source, destination, service) points that it has in common with the rule.
+    overlap: f64,
+    /// It gives another verdict than the rule.
+    differs: bool,
+}
+
+/// One scene in which the rule matches, with the flows that each blocker takes there.
+struct Part<'s, 'c> {
+    at: &'s mut ViewScene<'c>,
+    matches: Term,
+    regions: Vec<(Blocker, Term)>,
+}
+
+/// PW0402 or PW0404 for a rule that decides nothing in any of the scenes.
+///
+/// # Errors
+/// The solver contradicts the evaluator, or finds a flow that nothing takes.
+pub fn report<'c>(task: Task<'c>, scenes: &mut [ViewScene<'c>], id: RuleId) -> Result<Findings, Fault> {
+    let mut weights: BTreeMap<Blocker, Weight> = BTreeMap::new();
+    let mut parts: Vec<Part<'_, '_>> = Vec::new();
+    for at in scenes {
+        parts.extend(part(task, at, id, &mut weights));
+    }
+    let owner = task.c.model.policies[task.c.model.rules[id].policy].owner;
+    let owner_of = |blocker: Blocker| match blocker {
+        Blocker::Rule(r) => task.c.model.policies[task.c.model.rules[r].policy].owner,
+        Blocker::Exposure(e) => Some(task.c.model.exposures[e].provider),
+    };
+    let all: Vec<Blocker> = by_overlap(task, &weights, |_| true);
+    let others: Vec<Blocker> = by_overlap(task, &weights, |b| owner_of(b) != owner);
+    let mut out = Findings::default();
+    let allow = matches!(task.c.model.rules[id].action, Action::Allow { .. });
+    let overruled = allow && !others.is_empty() && covers(task, &mut parts, id, &others)? == Some(true);
+    let mut cover = if overruled { others } else { all };
+    // Irreducible: the smallest overlaps are dropped first, so that the largest stay.
+    let mut at = cover.len();
+    while at > 0 {
+        at -= 1;
+        let mut fewer = cover.clone();
+        fewer.remove(at);
+        if covers(task, &mut parts, id, &fewer)? == Some(true) {
+            cover = fewer;
+        }
+    }
+    let differs = |b: &Blocker| weights.get(b).is_some_and(|w| w.differs);
+    let (code, severity) = match overruled {
+        true => (Code::PW0404, Severity::Warning),
+        false => {
+            // For a tenant's rule only its own rules count: it cannot know the platform's.
+            let counts = |b: &&Blocker| owner.is_none() || owner_of(**b) == owner;
+            let error = cover.iter().filter(counts).any(differs);
+            (Code::PW0402, if error { Severity::Error } else { Severity::Warning })
+        }
+    };
+    let finding = describe(task, id, code, &cover, &differs).severity(severity);
+    out.diagnostics.push(match witness(task, &mut parts, id)? {
+        Some((channel, flow)) => match task.witness(channel, &flow) {
+            Some(text) => finding.witness(text),
+            None => finding,
+        },
+        None => finding,
+    });
+    Ok(out)
+}
+
+/// Blockers, largest overlap first; of equal ones the name that sorts first.
+fn by_overlap(task: Task<'_>, weights: &BTreeMap<Blocker, Weight>, keep: impl Fn(Blocker) -> bool) -> Vec<Blocker> {
+    let mut out: Vec<(f64, u32, Blocker)> =
+        weights.iter().filter(|(b, _)| keep(**b)).map(|(b, w)| (w.overlap, rank(task, *b), *b)).collect();
+    out.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    out.into_iter().map(|(_, _, b)| b).collect()
+}
+
+fn rank(task: Task<'_>, blocker: Blocker) -> u32 {
+    match blocker {
+        Blocker::Rule(id) => task.c.model.rules[id].rank,
+        Blocker::Exposure(id) => task.c.model.exposures[id].rank,
+    }
+}
+
+/// The rule in one scene; `None` if it matches nothing there.
+fn part<'s, 'c>(
+    task: Task<'c>,
+    at: &'s mut ViewScene<'c>,
+    id: RuleId,
+    weights: &mut BTreeMap<Blocker, Weight>,
+) -> Option<Part<'s, 'c>> {
+    let matches = at.view.matches(id);
+    if matches == Term::FALSE {
+        return None;
+    }
+    let c = task.c;
+    let channel = &c.channels[at.channel];
+    let family = at.scene.encoder.frame().family;
+    let rule = &c.model.rules[id];
+    let home = c.model.policies[rule.policy].tier;
+    let own = eval::verdict_on(rule.action, at.way);
+    let mut regions: Vec<(Blocker, Term)> = Vec::new();
+    // False if the boxes have nothing in common: then the blocker takes nothing here.
+    let mut weigh = |blocker: Blocker, other: Option<&Rule>, verdict: Verdict| {
+        let common = overlap(channel, family, rule, other);
+        if common > 0.0 {
+            let weight = weights.entry(blocker).or_default();
+            weight.overlap += common;
+            weight.differs |= verdict != own;
+        }
+        common > 0.0
+    };
+    let pool = &mut at.scene.encoder.pool;
+    for (position, tier) in at.view.tiers.iter().enumerate().take(home + 1) {
+        let decided = {
+            let passed = pool.or([tier.pass, tier.none]);
+            pool.minus(tier.reached, passed)
+        };
+        for policy in &tier.policies {
+            let overrides = c.model.policies[policy.policy].overrides.binary_search(&rule.policy).is_ok();
+            let blocking: Vec<&RuleTerms> = if position < home || overrides {
+                policy.rules.iter().collect()
+            } else if policy.policy == rule.policy {
+                policy.rules.iter().take_while(|r| r.rule != id).collect()
+            } else {
+                continue;
+            };
+            for blocker in blocking {
+                // In its own tier a rule is stopped by whatever matches before it; in a higher tier by what decides.
+                let region = if position < home {
+                    let live = pool.minus(blocker.first, policy.overridden);
+                    pool.and([decided, live])
+                } else {
+                    blocker.matches
+                };
+                let name = Blocker::Rule(blocker.rule);
+                if pool.and([region, matches]) != Term::FALSE
+                    && weigh(name, Some(&c.model.rules[blocker.rule]), blocker.verdict)
+                {
+                    regions.push((name, region));
+                }
+            }
+        }
+    }
+    if let Some(stand_in) = at.view.stand_in
+        && stand_in.after.is_some_and(|after| after < home)
+    {
+        let name = Blocker::Exposure(stand_in.exposure);
+        if weigh(name, None, Verdict::Allow { via: None }) {
+            regions.push((name, stand_in.decides));
+        }
+    }
+    Some(Part { at, matches, regions })
+}
+
+/// Whether these blockers take every possible flow that the rule matches; `None` if that is undecided.
+fn covers(task: Task<'_>, parts: &mut [Part<'_, '_>], id: RuleId, cover: &[Blocker]) -> Result<Option<bool>, Fault> {
+    let mut undecided = false;
+    for part in parts {
+        let regions: Vec<Term> =
+            part.regions.iter().filter(|(b, _)| cover.contains(b)).map(|(_, region)| *region).collect();
+        let term = properties::uncovered(&mut part.at.scene.encoder.pool, part.matches, &regions);
+        match part.at.scene.ask(term, &|flow| replay::matches(task.c, id, flow))? {
+            Found::No => {}
+            Found::Yes(_) => return Ok(Some(false)),
+            Found::Undecided => undecided = true,
+        }
+    }
+    Ok(if undecided { None } else { Some(true) })
+}
+
+/// The first possible flow that the rule matches.
+fn witness(task: Task<'_>, parts: &mut [Part<'_, '_>], id: RuleId) -> Result<Option<(ChannelId, Flow)>, Fault> {
+    for part in parts {
+        let matches = part.matches;
+        if let Found::Yes(flow) = part.at.scene.witness(matches, &|flow| replay::matches(task.c, id, flow))? {
+            return Ok(Some((part.at.channel, flow)));
+        }
+    }
+    Ok(None)
+}
+
+fn describe(
+    task: Task<'_>,
+    id: RuleId,
+    code: Code,
+    cover: &[Blocker],
+    differs: &dyn Fn(&Blocker) -> bool,
+) -> Diagnostic {
+    let model = &task.c.model;
+    let rule = &model.rules[id];
+    let place = |b: Blocker| -> (&str, Span) {
+        match b {
+            Blocker::Rule(r) => (&model.rules[r].name, model.rules[r].span),
+            Blocker::Exposure(e) => (&model.exposures[e].name, model.exposures[e].span),
+        }
+    };
+    let names: Vec<String> = cover.iter().map(|b| format!("`{}`", place(*b).0)).collect();
+    let takers = list(&names);
+    let verb = if cover.len() == 1 { "takes" } else { "together take" };
+    let message = match code {
+        Code::PW0404 => format!("`{}` allows nothing: {takers} of another owner {verb} all of its flows", rule.name),
+        _ => format!("`{}` decides nothing: {takers} {verb} all of its flows", rule.name),
+    };
+    let mut finding = Diagnostic::new(code, rule.span, message).label("no packet is ever decided by this rule").rule(&rule.name);
+    for blocker in cover {
+        let (name, span) = place(*blocker);
+        let how = if differs(blocker) { "and decides differently" } else { "with the same verdict" };
+        finding = finding.related(span, format!("`{name}` takes its flows, {how}")).rule(name);
+    }
+    finding.help(match code {
+        Code::PW0404 => "remove the rule, or ask the owner of what takes its flows for an exception".to_owned(),
+        _ if cover.iter().any(differs) => {
+            format!("move the rule before what takes its flows, narrow {takers}, or remove the rule")
+        }
+        _ => "remove the rule; nothing changes without it".to_owned(),
+    })
+}
+
+/// `a`, `a and b`, `a, b and c`; long lists are cut.
+fn list(names: &[String]) -> String {
+    const SHOWN: usize = 4;
+    match names {
+        [] => "others".to_owned(),
+        [one] => one.clone(),
+        [init @ .., last] if names.len() <= SHOWN => format!("{} and {last}", init.join(", ")),
+        _ => {
+            let shown: Vec<&str> = names.iter().take(SHOWN - 1).map(String::as_str).collect();
+            format!("{} and {} more", shown.join(", "), names.len() + 1 - SHOWN)
+        }
+    }
+}
+
+/// The size of what two rules (or a rule and a whole channel) have in common on a channel. As a floating-point number it
+/// only ranks blockers.
+fn overlap(channel: &Channel, family: compiler::algebra::Family, rule: &Rule, other: Option<&Rule>) -> f64 {
+    let mut src = channel.src_set.family(family).clone();
+    let mut dst = channel.dst_set.family(family).clone();
+    let mut service = channel.service.intersect(&rule.service);
+    for rule in [Some(rule), other].into_iter().flatten() {
+        if let PairSet::Sets(s, d) = &rule.pairs {
+            src = src.intersect(s.of(channel.src).family(family));
+            dst = dst.intersect(d.of(channel.dst).family(family));
+        }
+    }
+    if let Some(other) = other {
+        service = service.intersect(&other.service);
+    }
+    let count = |set: &compiler::algebra::RangeSet| set.ranges().iter().map(|(lo, hi)| size(*lo, *hi)).sum::<f64>();
+    count(&src) * count(&dst) * services(&service)
+}
+
+/// `lo..=hi` as a number.
+fn size(lo: u128, hi: u128) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "it only ranks blockers")]
+    let width = (hi - lo) as f64;
+    width + 1.0
+}
+
+fn services(service: &ServiceSet) -> f64 {
+    let of = |(lo, hi): (u16, u16)| size(lo.into(), hi.into());
+    service.boxes.iter().map(|b| size(b.proto.0.into(), b.proto.1.into()) * of(b.x) * of(b.y)).sum()
+}
