@@ -174,6 +174,8 @@ pub struct Gateway {
     pub joins_span: Span,
     /// In the order written: `masquerade` addresses go by it.
     pub instances: Vec<NodeId>,
+    /// One per instance.
+    pub instance_spans: Vec<Span>,
     pub affinity: AffinityWord,
     /// Where it was written, or the name.
     pub affinity_span: Span,

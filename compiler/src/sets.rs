@@ -1,7 +1,8 @@
 //! Sets of ends and of services: what rules, exposures, tests and invariants are made of.
 
 use crate::algebra::{AddrSet, Family, RangeSet};
-use crate::ids::OwnerId;
+use crate::ids::{Arena, OwnerId};
+use crate::model::Owner;
 use crate::packet::Flow;
 
 /// A set of ends (owner, real address).
@@ -70,6 +71,25 @@ impl EndSet {
     #[must_use]
     pub fn subtract(&self, other: &Self) -> Self {
         self.zip(other, AddrSet::subtract)
+    }
+
+    /// The first owner of whom `only` holds and of whose own addresses the set has some.
+    #[must_use]
+    pub fn some_owner(&self, owners: &Arena<OwnerId, Owner>, only: impl Fn(OwnerId) -> bool) -> Option<OwnerId> {
+        let has = |id: OwnerId, part: &AddrSet| only(id) && part.overlaps(&owners[id].universe);
+        let listed = self.owners.iter().find(|(id, part)| has(*id, part)).map(|(id, _)| *id);
+        if self.rest.is_empty() {
+            return listed;
+        }
+        let unlisted = |id: &OwnerId| self.owners.binary_search_by_key(id, |(o, _)| *o).is_err();
+        let rest = owners.ids().find(|id| unlisted(id) && has(*id, &self.rest));
+        listed.into_iter().chain(rest).min()
+    }
+
+    /// Whether the set has no address of any owner.
+    #[must_use]
+    pub fn is_empty_within(&self, owners: &Arena<OwnerId, Owner>) -> bool {
+        self.some_owner(owners, |_| true).is_none()
     }
 
     /// The same operation on the addresses of every owner.

@@ -216,10 +216,12 @@ impl Flat<'_> {
                     .collect();
             }
         }
-        let client_of_external = covering
-            .iter()
-            .any(|(_, e)| matches!(e, Entry::Client(_, owner, _) if !self.model.owners[*owner].is_tenant()));
-        if client_of_external {
+        let of_external = |entry: &Entry| match entry {
+            Entry::Client(_, owner, _) => !self.model.owners[*owner].is_tenant(),
+            Entry::Own => true,
+            Entry::Segment(_) | Entry::Import(..) | Entry::Route(_) => false,
+        };
+        if covering.iter().any(|(_, entry)| of_external(entry)) {
             cuts = cuts.into_iter().flat_map(|cut| self.cut_underlay(cut)).collect();
         }
         for (lo, hi) in cuts {

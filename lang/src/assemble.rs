@@ -45,6 +45,30 @@ pub enum SetOp {
     Except,
 }
 
+/// What stands between a declaration's keyword and its block.
+#[derive(Debug)]
+pub enum Head<T> {
+    Whole(T),
+    /// An error follows, so that what is missing is not known to be missing.
+    Part(T),
+    Error,
+}
+
+impl<T> Head<T> {
+    /// The head, and whether something of it may be lost.
+    fn parts(self) -> Option<(T, bool)> {
+        match self {
+            Self::Whole(head) => Some((head, false)),
+            Self::Part(head) => Some((head, true)),
+            Self::Error => None,
+        }
+    }
+
+    fn value(self) -> Option<T> {
+        self.parts().map(|(head, _)| head)
+    }
+}
+
 #[derive(Debug)]
 pub struct TenantHead {
     pub name: Name,
@@ -248,6 +272,24 @@ impl Context {
     pub fn row(&mut self, to: Deep, clients: Option<Translate>, start: u32, end: u32) -> ExposeRow {
         let (docs, span) = self.begin(NodeKind::Clause, start, end);
         ExposeRow { docs, to: to.set, clients, span }
+    }
+
+    /// In the place of a service that could not be read.
+    pub fn bad_service(
+        &mut self,
+        recovery: ErrorRecovery<u32, Token<'_>, ()>,
+        start: u32,
+        end: u32,
+    ) -> ServiceExpr {
+        self.recover(recovery);
+        let span = self.span(start, end);
+        ServiceExpr { terms: vec![Spanned::new(ServiceTerm::Error, span)], span }
+    }
+
+    /// In the place of a set that could not be read.
+    pub fn bad_set(&mut self, recovery: ErrorRecovery<u32, Token<'_>, ()>, start: u32, end: u32) -> Set {
+        self.recover(recovery);
+        Set::error(self.span(start, end))
     }
 
     /// The token holds the colon, the name's span doesn't.

@@ -17,6 +17,11 @@ const MAX_EXPECTED: usize = 4;
 pub fn syntax(file: FileId, error: ParseError<u32, Token<'_>, ()>) -> Option<Diagnostic> {
     match error {
         ParseError::UnrecognizedToken { token: (_, Token::Bad, _), .. } => None,
+        // A brace that `balance.rs` closed, and said so.
+        ParseError::UnrecognizedToken {
+            token: (start, Token::Close | Token::InnerClose | Token::PortsClose, end),
+            ..
+        } if start == end => None,
         ParseError::UnrecognizedToken { token: (start, token, end), expected } => {
             Some(unexpected(Span::new(file, start, end), &token, &expected))
         }

@@ -8,7 +8,7 @@
 //! and folds to `true` where that part is the whole frame. Outside the frame a term means nothing; each query therefore
 //! carries [`Encoder::in_frame`] and [`Encoder::well_formed`]. For a literal flow of the frame all terms are constants.
 
-use crate::terms::{Header, Pool, Term, Var};
+use crate::terms::{Header, Operand, Pool, Term, Var};
 use compiler::Compiled;
 use compiler::algebra::{Family, RangeSet};
 use compiler::compiled::{Channel, ChannelKind};
@@ -166,12 +166,18 @@ impl<'c> Encoder<'c> {
 
     /// The source address, which lies in the frame, is in the set.
     pub fn src_in(&mut self, set: &RangeSet) -> Term {
+        if let Operand::Const(value) = self.header.operand(Var::Src) {
+            return Term::constant(set.contains(value));
+        }
         let within = set.intersect(&self.frame.src_set);
         if within == self.frame.src_set { Term::TRUE } else { self.ranges(Var::Src, &within) }
     }
 
     /// The destination address, which lies in the frame, is in the set.
     pub fn dst_in(&mut self, set: &RangeSet) -> Term {
+        if let Operand::Const(value) = self.header.operand(Var::Dst) {
+            return Term::constant(set.contains(value));
+        }
         let within = set.intersect(&self.frame.dst_set);
         if within == self.frame.dst_set { Term::TRUE } else { self.ranges(Var::Dst, &within) }
     }

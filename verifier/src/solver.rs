@@ -14,7 +14,7 @@ use z3::{Params, SatResult, Solver as Z3Solver};
 pub enum Fault {
     #[error("the solver holds {held} assertions where {made} were made")]
     DroppedAssertion { made: usize, held: usize },
-    #[error("the solver offers no logic of finite domains")]
+    #[error("the solver offers no logic of bit vectors")]
     NoSolver,
     #[error("the solver gave no model of a satisfiable set")]
     NoModel,
@@ -63,7 +63,7 @@ pub trait Solver {
     fn check(&mut self) -> Result<Answer, Fault>;
 }
 
-/// Z3's incremental solver for finite domains, in the calling thread's context: not to be sent to another thread.
+/// Z3's incremental solver for bit vectors, in the calling thread's context: not to be sent to another thread.
 #[derive(Debug)]
 pub struct Z3 {
     family: Family,
@@ -81,7 +81,8 @@ impl Z3 {
     /// # Errors
     /// The library lacks the logic.
     pub fn new(family: Family, budget: u32) -> Result<Self, Fault> {
-        let solver = Z3Solver::new_for_logic("QF_FD").ok_or(Fault::NoSolver)?;
+        // QF_FD would be cheaper to make, but takes assertions apart, so that they cannot be counted.
+        let solver = Z3Solver::new_for_logic("QF_BV").ok_or(Fault::NoSolver)?;
         let mut params = Params::new();
         params.set_u32("rlimit", budget);
         solver.set_params(&params);

@@ -31,8 +31,9 @@ pub enum Atom {
     Zone(u16),
     /// A named counter.
     Counter(String),
-    /// A chain of this generation.
+    /// A chain of this generation, to go to or to come back from.
     Chain(String),
+    Call(String),
     /// A permanent chain.
     Permanent(&'static str),
 }

@@ -13,8 +13,6 @@ pub const DECIDED: u32 = 0x4000_0000;
 pub const KIND: u32 = 0xff00_0000;
 /// A packet that the fabric delivered, with the role of its sender; the slot bit is free.
 pub const ROLE: u32 = 0x0800_0000;
-/// A packet from an external that is none of the overlay's: the node's own.
-pub const FOREIGN: u32 = 0x0900_0000;
 pub const CONTEXT: u32 = 0x0100_0000;
 /// Also the kind of source classes, in the other register.
 pub const SOURCE: u32 = 0x0100_0000;

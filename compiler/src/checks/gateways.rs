@@ -24,25 +24,30 @@ pub fn check(model: &Model, report: &mut Report) {
     exposures(model, report);
 }
 
+/// What else can be done where a gateway does not join somebody.
+const OTHER: &str = "go through another gateway";
+
 /// Whether a gateway joins an owner. One whose `joins` is in error joins nothing and has been reported.
 fn joins(gateway: &Gateway, owner: OwnerId) -> bool {
     gateway.joins.is_empty() || gateway.joins.binary_search(&owner).is_ok()
 }
 
-fn not_joined(gateway: &Gateway, span: Span, message: String, missing: &[&str]) -> Diagnostic {
+fn not_joined(
+    gateway: &Gateway,
+    span: Span,
+    message: String,
+    missing: &[&str],
+    otherwise: &str,
+) -> Diagnostic {
     Diagnostic::new(Code::PW0307, span, message)
         .label(format!("`{}` does not join {}", gateway.name, names(missing)))
         .related(gateway.joins_span, format!("what `{}` joins", gateway.name))
-        .help(format!(
-            "add {} to `joins` of gateway `{}`, or go through another gateway",
-            names(missing),
-            gateway.name
-        ))
+        .help(format!("add {} to `joins` of gateway `{}`, or {otherwise}", names(missing), gateway.name))
 }
 
 /// PW0307: instances are nodes with the word `gateway`.
 fn instances(model: &Model, gateway: &Gateway, report: &mut Report) {
-    for id in &gateway.instances {
+    for (id, span) in gateway.instances.iter().zip(&gateway.instance_spans) {
         let node = &model.nodes[*id];
         if node.gateway {
             continue;
@@ -50,11 +55,11 @@ fn instances(model: &Model, gateway: &Gateway, report: &mut Report) {
         report.push(
             Diagnostic::new(
                 Code::PW0307,
-                gateway.span,
+                *span,
                 format!("instance `{}` of gateway `{}` is not a gateway node", node.name, gateway.name),
             )
-            .label(format!("has an instance on `{}`", node.name))
-            .related(node.span, format!("`{}` lacks the word `gateway`", node.name))
+            .label("lacks the word `gateway`")
+            .related(node.span, format!("node `{}`", node.name))
             .help(format!("add the word `gateway` to node `{}`, or choose another node", node.name)),
         );
     }
@@ -106,7 +111,7 @@ fn attachments(
         if !joins(gateway, attach.external) {
             let message = format!("gateway `{}` attaches {external}, which it does not join", gateway.name);
             let name = model.owners[attach.external].name.as_str();
-            report.push(not_joined(gateway, attach.span, message, &[name]));
+            report.push(not_joined(gateway, attach.span, message, &[name], "remove the attachment"));
         }
         if !gateway.instances.is_empty() && !gateway.instances.contains(&attach.node) {
             let instances: Vec<&str> =
@@ -197,7 +202,7 @@ fn routes(model: &Model, report: &mut Report) {
                 "tenant `{}` routes {} via `{}`, which does not join it",
                 tenant.name, route.prefix, gateway.name
             );
-            report.push(not_joined(gateway, route.target_span, message, &[&tenant.name]));
+            report.push(not_joined(gateway, route.target_span, message, &[&tenant.name], OTHER));
             report.taint(route.tenant);
             continue;
         }
@@ -257,7 +262,7 @@ fn exposures(model: &Model, report: &mut Report) {
                     "`{}` goes through gateway `{}`, which does not join its own tenant `{}`",
                     exposure.name, gateway.name, provider.name
                 );
-                let finding = not_joined(gateway, exposure.via_span, message, &[&provider.name]);
+                let finding = not_joined(gateway, exposure.via_span, message, &[&provider.name], OTHER);
                 report.push(finding.rule(exposure.name.clone()));
             }
         }
@@ -282,7 +287,7 @@ fn exposures(model: &Model, report: &mut Report) {
             gateway.name,
             if missing.len() == 1 { "it" } else { "them" }
         );
-        let finding = not_joined(gateway, exposure.to_span, message, &missing);
+        let finding = not_joined(gateway, exposure.to_span, message, &missing, OTHER);
         report.push(finding.related(exposure.via_span, "the gateway").rule(exposure.name.clone()));
     }
 }
@@ -303,7 +308,7 @@ fn masquerades(model: &Model, gateway: &Gateway, report: &mut Report) {
                 gateway.name,
                 names(&missing)
             );
-            report.push(not_joined(gateway, masquerade.span, message, &missing));
+            report.push(not_joined(gateway, masquerade.span, message, &missing, "remove the masquerade"));
         }
         if !gateway.stateful {
             report.push(

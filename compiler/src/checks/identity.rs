@@ -1,6 +1,6 @@
 //! Numbers and addresses that must be one thing's own: VNIs, tenant ids, segments, endpoints, VTEPs, MTUs.
 
-use super::{names, owner, segment};
+use super::{names, owner, segment, shown};
 use crate::algebra::{Family, Prefix, format_addr, parse_addr};
 use crate::ids::{NodeId, OwnerId, SegmentId};
 use crate::model::{Endpoint, Model};
@@ -174,7 +174,7 @@ fn mtus(model: &Model, report: &mut Report) {
                 Code::PW0208,
                 span,
                 format!(
-                    "MTU {} of segment `{}` is {} bytes over the underlay's budget of {largest}",
+                    "MTU {} of segment `{}` is {} over the underlay's budget of {largest} bytes",
                     s.mtu,
                     segment(model, id),
                     s.mtu - largest
@@ -266,7 +266,12 @@ fn vteps_inside(model: &Model, report: &mut Report) {
             Diagnostic::new(
                 Code::PW0308,
                 span,
-                format!("{what} {prefix} holds the VTEP address {} of node `{}`", node.vtep, node.name),
+                format!(
+                    "{what} {} holds the VTEP address {} of node `{}`",
+                    shown(prefix),
+                    node.vtep,
+                    node.name
+                ),
             )
             .label(format!("holds {}", node.vtep))
             .related(node.vtep_span, format!("VTEP of `{}`", node.name))

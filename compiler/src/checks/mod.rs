@@ -9,6 +9,7 @@ mod rules;
 mod spaces;
 mod via;
 
+use crate::algebra::{Prefix, format_addr};
 use crate::compiled::Compiled;
 use crate::ids::{OwnerId, SegmentId};
 use crate::model::Model;
@@ -37,6 +38,15 @@ fn owner(model: &Model, id: OwnerId) -> String {
 fn segment(model: &Model, id: SegmentId) -> String {
     let segment = &model.segments[id];
     format!("{}.{}", model.owners[segment.tenant].name, segment.name)
+}
+
+/// A prefix for messages: that of one address as the address.
+fn shown(prefix: Prefix) -> String {
+    if prefix.len() == prefix.family.bits() {
+        format_addr(prefix.family, prefix.lo()).to_string()
+    } else {
+        prefix.to_string()
+    }
 }
 
 /// Names in backticks with commas and "and"; after the first few only their number.

@@ -2,7 +2,6 @@
 //! (PW0504).
 
 use super::{names, owner};
-use crate::algebra::AddrSet;
 use crate::compiled::{Channel, Compiled};
 use crate::ids::{ChannelId, OwnerId};
 use crate::model::{Exposure, Isolate, Model, Rule};
@@ -12,6 +11,7 @@ use lang::codes::Code;
 use lang::diag::Diagnostic;
 use lang::span::Span;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 pub fn check(compiled: &Compiled, report: &mut Report) {
     let model = &compiled.model;
@@ -24,8 +24,13 @@ pub fn check(compiled: &Compiled, report: &mut Report) {
             .take_while(|s| s.file == span.file && s.start < span.end)
             .any(|s| span.contains(*s))
     };
+    let empty = std::mem::take(&mut report.empty);
+    let over_empty = |rule: &Rule| match &rule.pairs {
+        PairSet::SameTenant => false,
+        PairSet::Sets(src, dst) => empty.iter().any(|set| Arc::ptr_eq(set, src) || Arc::ptr_eq(set, dst)),
+    };
     for rule in model.rules.values() {
-        if !foreign(model, rule, report) && !caused(rule.span) {
+        if !foreign(model, rule, report) && !caused(rule.span) && !over_empty(rule) {
             matches_nothing(compiled, rule, report);
         }
     }
@@ -81,26 +86,11 @@ fn channel_matches(rule: &Rule, channel: &Channel) -> bool {
     some_flow(same_owner, &src, &dst, &rule.service.intersect(&channel.service))
 }
 
-/// The owners of a set's addresses, within their prefixes, and whether `only` says yes to one of them.
-fn some_owner(model: &Model, set: &EndSet, only: impl Fn(OwnerId) -> bool) -> Option<OwnerId> {
-    let has = |id: OwnerId, part: &AddrSet| only(id) && part.overlaps(&model.owners[id].universe);
-    if let Some((id, _)) = set.owners.iter().find(|(id, part)| has(*id, part)) {
-        return Some(*id);
-    }
-    if set.rest.is_empty() {
-        return None;
-    }
-    model
-        .owners
-        .ids()
-        .find(|id| set.owners.binary_search_by_key(id, |(o, _)| *o).is_err() && has(*id, &set.rest))
-}
-
 /// PW0504: a policy for T holds a pair without an end in T.
 fn foreign(model: &Model, rule: &Rule, report: &mut Report) -> bool {
     let policy = &model.policies[rule.policy];
     let (Some(tenant), PairSet::Sets(src, dst)) = (policy.owner, &rule.pairs) else { return false };
-    let outside = |set: &EndSet| some_owner(model, set, |id| id != tenant);
+    let outside = |set: &EndSet| set.some_owner(&model.owners, |id| id != tenant);
     let (Some(from), Some(to)) = (outside(src), outside(dst)) else { return false };
     let name = &model.owners[tenant].name;
     report.taint(tenant);
@@ -129,6 +119,16 @@ fn matches_nothing(compiled: &Compiled, rule: &Rule, report: &mut Report) {
     if channels_of_rule(compiled, rule, |_| Matched::Stop).is_some() {
         return;
     }
+    // What was left out because it is in error may be just what the rule is about.
+    let unsure = match &rule.pairs {
+        PairSet::SameTenant => !report.tainted.is_empty(),
+        PairSet::Sets(src, dst) => [src, dst]
+            .into_iter()
+            .any(|set| set.some_owner(&model.owners, |id| report.tainted.contains(&id)).is_some()),
+    };
+    if unsure {
+        return;
+    }
     let (why, help) = explain(model, rule);
     report.push(
         Diagnostic::new(Code::PW0405, rule.span, format!("rule `{}` matches no possible flow", rule.name))
@@ -147,14 +147,16 @@ fn explain(model: &Model, rule: &Rule) -> (String, String) {
         return ("no tenant has two addresses that could use this service".into(), remove.into());
     };
     for (set, side) in [(src, "source"), (dst, "destination")] {
-        if some_owner(model, set, |_| true).is_none() {
+        if set.is_empty_within(&model.owners) {
             return (format!("its {side} set holds no address"), remove.into());
         }
     }
     if !families_meet(model, src, dst, &rule.service) {
         return ("its sets and its service have no address family in common".into(), remove.into());
     }
-    let (Some(from), Some(to)) = (some_owner(model, src, |_| true), some_owner(model, dst, |_| true)) else {
+    let (Some(from), Some(to)) =
+        (src.some_owner(&model.owners, |_| true), dst.some_owner(&model.owners, |_| true))
+    else {
         return ("no flow is possible between its sets".into(), remove.into());
     };
     let (a, b) = (&model.owners[from], &model.owners[to]);
@@ -198,7 +200,7 @@ fn families_meet(model: &Model, src: &EndSet, dst: &EndSet, service: &ServiceSet
         let has = |set: &EndSet| {
             let in_family =
                 |id: OwnerId| set.of(id).family(family).overlaps(model.owners[id].universe.family(family));
-            some_owner(model, set, in_family).is_some()
+            set.some_owner(&model.owners, in_family).is_some()
         };
         service.possible(family) && has(src) && has(dst)
     })
@@ -228,7 +230,7 @@ fn empty_exposure(model: &Model, exposure: &Exposure, report: &mut Report) {
 
 /// PW0405 for an isolation one of whose sides is empty: it would hold of anything.
 fn empty_isolate(model: &Model, isolate: &Isolate, report: &mut Report) {
-    let empty = |set: &EndSet| some_owner(model, set, |_| true).is_none();
+    let empty = |set: &EndSet| set.is_empty_within(&model.owners);
     let side = if empty(&isolate.what) {
         "first"
     } else if empty(&isolate.from) {

@@ -20,7 +20,7 @@ impl Lowering<'_> {
                 Some(set) => (self.joins(set), set.span),
                 None => (Vec::new(), ast.name.span),
             };
-            let mut instances = Vec::new();
+            let (mut instances, mut instance_spans) = (Vec::new(), Vec::new());
             for name in &ast.instances {
                 if let Some(node) = self.node_id(name) {
                     if instances.contains(&node) {
@@ -30,6 +30,7 @@ impl Lowering<'_> {
                         continue;
                     }
                     instances.push(node);
+                    instance_spans.push(name.span);
                 }
             }
             let attaches = ast.attaches.iter().filter_map(|a| self.attach(a)).collect();
@@ -39,6 +40,7 @@ impl Lowering<'_> {
                 joins,
                 joins_span,
                 instances,
+                instance_spans,
                 affinity: ast.affinity.as_ref().map_or(AffinityWord::Symmetric, |a| a.node),
                 affinity_span: ast.affinity.as_ref().map_or(ast.name.span, |a| a.span),
                 stateful: ast.stateful.as_ref().is_none_or(|s| s.node),

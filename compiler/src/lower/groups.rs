@@ -3,6 +3,7 @@
 use super::Lowering;
 use super::sets::{Scope, names_in};
 use super::symbols::{Inner, Top};
+use lang::codes::Code;
 
 impl Lowering<'_> {
     pub(super) fn groups(&mut self) {
@@ -35,10 +36,24 @@ impl Lowering<'_> {
         }
         self.groups = vec![None; self.symbols.groups.len()];
         let names: Vec<_> = self.symbols.groups.iter().map(|g| g.ast.name.clone()).collect();
-        // Members of a cycle refer to each other, which says nothing about anybody else using them.
-        for index in self.definition_order("group", &names, &edges) {
+        let (order, cyclic) = self.definition_order("group", &names, &edges);
+        self.used.groups.extend(cyclic);
+        for index in order {
             let Some(group) = self.symbols.groups.get(index).copied() else { continue };
+            let said = self.report.diagnostics.len();
             let lowered = self.set(&group.ast.set, Scope { tenant: group.owner });
+            if let Some(set) = &lowered
+                && set.is_empty_within(&self.model.owners)
+            {
+                // A literal that matches nothing has been reported as such and is the cause.
+                if said == self.report.diagnostics.len() {
+                    let name = &group.ast.name;
+                    let d = self.error(Code::PW0405, name.span, format!("group `{}` holds no address", name.node));
+                    d.label = "matches nothing".into();
+                    d.help = Some("correct its set, or remove the group and what names it".into());
+                }
+                self.report.empty.push(set.clone());
+            }
             if let Some(slot) = self.groups.get_mut(index) {
                 *slot = lowered;
             }

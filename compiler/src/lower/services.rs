@@ -8,6 +8,7 @@ use lang::ast::{IcmpValue, Int, PortProto, PortRange, ServiceExpr, ServiceTerm};
 use lang::codes::Code;
 use lang::span::{Span, Spanned};
 use petgraph::graph::DiGraph;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 const ANY_PORT: (u16, u16) = (0, u16::MAX);
@@ -28,7 +29,9 @@ impl Lowering<'_> {
         let count = self.symbols.services.len();
         self.services = vec![None; count];
         let names: Vec<_> = self.symbols.services.iter().map(|s| s.ast.name.clone()).collect();
-        for index in self.definition_order("service", &names, &edges) {
+        let (order, cyclic) = self.definition_order("service", &names, &edges);
+        self.used.services.extend(cyclic);
+        for index in order {
             let Some(declared) = self.symbols.services.get(index) else { continue };
             let ast = declared.ast;
             let lowered = self.service(&ast.expr);
@@ -39,13 +42,14 @@ impl Lowering<'_> {
     }
 
     /// Indices in an order in which each comes after those that it refers to; what lies on a cycle is reported (PW0104)
-    /// and left out.
+    /// and left out. Second, what lies on a cycle or is referred to from there: whether anything else uses it cannot be
+    /// said.
     pub(super) fn definition_order(
         &mut self,
         what: &str,
         names: &[lang::ast::Name],
         edges: &[(usize, usize, Span)],
-    ) -> Vec<usize> {
+    ) -> (Vec<usize>, BTreeSet<usize>) {
         let mut graph: DiGraph<usize, Span> = DiGraph::with_capacity(names.len(), edges.len());
         let nodes: Vec<_> = (0..names.len()).map(|i| graph.add_node(i)).collect();
         for (from, to, span) in edges {
@@ -54,12 +58,17 @@ impl Lowering<'_> {
             }
         }
         let mut order = Vec::with_capacity(names.len());
+        let mut cyclic = BTreeSet::new();
         // Strongly connected components come in reverse topological order: what is referred to comes first.
         for component in petgraph::algo::tarjan_scc(&graph) {
             let cycle = super::cycles::shortest_cycle(&graph, &component);
             if cycle.is_empty() {
                 order.extend(component.iter().filter_map(|n| graph.node_weight(*n)).copied());
                 continue;
+            }
+            for node in &component {
+                cyclic.extend(graph.node_weight(*node).copied());
+                cyclic.extend(graph.neighbors(*node).filter_map(|n| graph.node_weight(n)).copied());
             }
             let hops: Vec<(String, Span, String)> = cycle
                 .iter()
@@ -80,7 +89,7 @@ impl Lowering<'_> {
                 d.related.push(lang::diag::Label { span, message: format!("`{from}` refers to `{to}`") });
             }
         }
-        order
+        (order, cyclic)
     }
 
     /// A service expression; `None` if it is in error, which has been reported.

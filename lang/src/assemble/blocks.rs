@@ -1,7 +1,7 @@
 //! Declarations from their clauses.
 
 use super::{
-    Context, EndpointClause, EndpointHead, FabricClause, GatewayClause, NodeClause, Once, PolicyHead,
+    Context, EndpointClause, EndpointHead, FabricClause, GatewayClause, Head, NodeClause, Once, PolicyHead,
     PolicyPart, TenantHead,
 };
 use crate::ast::*;
@@ -9,8 +9,8 @@ use crate::codes::Code;
 use crate::diag::Diagnostic;
 
 impl Context {
-    pub fn fabric(&mut self, name: Option<Name>, clauses: Vec<FabricClause>) -> Decl {
-        let Some(name) = name else { return Decl::Error };
+    pub fn fabric(&mut self, name: Head<Name>, clauses: Vec<FabricClause>) -> Decl {
+        let Some(name) = name.value() else { return Decl::Error };
         let (mut encap, mut underlay, mut precedence) = (Once::new(), Once::new(), Once::new());
         let (mut delegate, mut unknown_vni, mut replies) = (Once::new(), Once::new(), Once::new());
         let mut broken = false;
@@ -55,8 +55,8 @@ impl Context {
         })
     }
 
-    pub fn node(&mut self, name: Option<Name>, clauses: Vec<NodeClause>) -> Decl {
-        let Some(name) = name else { return Decl::Error };
+    pub fn node(&mut self, name: Head<Name>, clauses: Vec<NodeClause>) -> Decl {
+        let Some(name) = name.value() else { return Decl::Error };
         let (mut vtep, mut dev, mut gateway) = (Once::new(), Once::new(), Once::new());
         let mut broken = false;
         for clause in clauses {
@@ -79,8 +79,8 @@ impl Context {
         Decl::Node(Node { name, vtep, dev: dev.value, gateway })
     }
 
-    pub fn external(&mut self, name: Option<Name>, prefixes: Vec<Option<Literal>>) -> Decl {
-        match name {
+    pub fn external(&mut self, name: Head<Name>, prefixes: Vec<Option<Literal>>) -> Decl {
+        match name.value() {
             Some(name) => {
                 Decl::External(External { name, prefixes: prefixes.into_iter().flatten().collect() })
             }
@@ -88,9 +88,9 @@ impl Context {
         }
     }
 
-    pub fn tenant(&mut self, head: Option<TenantHead>, members: Vec<Member>) -> Decl {
-        let Some(TenantHead { name, id }) = head else { return Decl::Error };
-        if id.is_none() {
+    pub fn tenant(&mut self, head: Head<TenantHead>, members: Vec<Member>) -> Decl {
+        let Some((TenantHead { name, id }, broken)) = head.parts() else { return Decl::Error };
+        if id.is_none() && !broken {
             let help =
                 format!("write `tenant {} id N {{`, with a number that no other tenant has", name.node);
             self.missing(name.span, format!("tenant `{}` has no `id`", name.node), &help);
@@ -98,7 +98,7 @@ impl Context {
         Decl::Tenant(Tenant { name, id: id.flatten(), members })
     }
 
-    pub fn extend(&mut self, head: Option<Name>, members: Vec<Member>) -> Decl {
+    pub fn extend(&mut self, head: Head<Name>, members: Vec<Member>) -> Decl {
         for member in &members {
             if let MemberKind::Segment(segment) = &member.kind {
                 self.report(
@@ -108,14 +108,14 @@ impl Context {
                 );
             }
         }
-        match head {
+        match head.value() {
             Some(tenant) => Decl::Extend(Extend { tenant, members }),
             None => Decl::Error,
         }
     }
 
-    pub fn gateway(&mut self, name: Option<Name>, clauses: Vec<GatewayClause>) -> Decl {
-        let Some(name) = name else { return Decl::Error };
+    pub fn gateway(&mut self, name: Head<Name>, clauses: Vec<GatewayClause>) -> Decl {
+        let Some(name) = name.value() else { return Decl::Error };
         let (mut joins, mut instances, mut affinity) = (Once::new(), Once::new(), Once::new());
         let (mut stateful, mut on_failure) = (Once::new(), Once::new());
         let (mut attaches, mut masquerades) = (Vec::new(), Vec::new());
@@ -184,8 +184,8 @@ impl Context {
         }
     }
 
-    pub fn endpoint(&mut self, head: Option<EndpointHead>, clauses: Vec<EndpointClause>) -> Decl {
-        let Some(EndpointHead { name, tenant, segment }) = head else { return Decl::Error };
+    pub fn endpoint(&mut self, head: Head<EndpointHead>, clauses: Vec<EndpointClause>) -> Decl {
+        let Some(EndpointHead { name, tenant, segment }) = head.value() else { return Decl::Error };
         let (mut at, mut mac, mut on) = (Once::new(), Once::new(), Once::new());
         let (mut dev, mut tags) = (Once::new(), Once::new());
         let mut broken = false;
@@ -229,8 +229,8 @@ impl Context {
         })
     }
 
-    pub fn policy(&mut self, head: Option<PolicyHead>, rules: Vec<Rule>) -> Decl {
-        let Some(PolicyHead { name, parts }) = head else { return Decl::Error };
+    pub fn policy(&mut self, head: Head<PolicyHead>, rules: Vec<Rule>) -> Decl {
+        let Some((PolicyHead { name, parts }, broken)) = head.parts() else { return Decl::Error };
         let (mut tenant, mut tier, mut overrides) = (Once::new(), Once::new(), Once::new());
         for part in parts {
             match part {
@@ -239,7 +239,7 @@ impl Context {
                 PolicyPart::Overrides(c) => overrides.set(self, "overrides", c.span, c.node),
             }
         }
-        if tier.value.is_none() {
+        if tier.value.is_none() && !broken {
             let help = "add `in TIER`, one of the tiers of the fabric's `precedence`";
             self.missing(name.span, format!("policy `{}` has no tier", name.node), help);
         }
@@ -252,8 +252,8 @@ impl Context {
         })
     }
 
-    pub fn test(&mut self, name: Option<Str>, clauses: Vec<TestClause>) -> Decl {
-        match name {
+    pub fn test(&mut self, name: Head<Str>, clauses: Vec<TestClause>) -> Decl {
+        match name.value() {
             Some(name) => Decl::Test(Test { name, clauses }),
             None => Decl::Error,
         }

@@ -31,6 +31,12 @@ impl Context {
         })
     }
 
+    /// A segment of which only the name could be read.
+    pub fn bad_segment(&mut self, name: Name, recovery: ErrorRecovery<u32, Token<'_>, ()>) -> MemberKind {
+        self.recover(recovery);
+        MemberKind::Segment(Segment { name, vni: None, prefixes: Vec::new(), mtu: None })
+    }
+
     #[must_use]
     pub fn segment_prefix(
         &self,

@@ -1,7 +1,8 @@
 //! Tokens and comments to lines. What is decided here depends on tokens and comments alone, never on where lines
 //! broke before, but for blank lines (one is kept) and for which comments share a line with what stands before.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use crate::assemble::NodeKind;
 use crate::keywords::Kw;
@@ -29,7 +30,7 @@ pub(super) fn layout(
 /// A token and what is to be known about it.
 struct Piece<'a> {
     token: &'a Token<'a>,
-    text: String,
+    text: Cow<'a, str>,
     width: usize,
     span: Span,
     /// Comments between the token before and this one.
@@ -102,20 +103,22 @@ impl<'a> Page<'a> {
             end = comment.span.end;
         }
         let mut open = Vec::new();
-        let mut partners = BTreeMap::new();
+        let mut partners = vec![None; pieces.len()];
         for (at, piece) in pieces.iter().enumerate() {
             match piece.token {
                 Token::Open | Token::InnerOpen | Token::PortsOpen => open.push(at),
                 Token::Close | Token::InnerClose | Token::PortsClose => {
                     if let Some(start) = open.pop() {
-                        partners.insert(start, at);
+                        if let Some(partner) = partners.get_mut(start) {
+                            *partner = Some(at);
+                        }
                     }
                 }
                 _ => {}
             }
         }
-        for (at, piece) in pieces.iter_mut().enumerate() {
-            piece.partner = partners.get(&at).copied();
+        for (piece, partner) in pieces.iter_mut().zip(partners) {
+            piece.partner = partner;
         }
         Self { pieces, last, text }
     }
@@ -340,12 +343,12 @@ fn remark<'a>(text: &'a str, from: u32, comment: &Comment) -> Remark<'a> {
 }
 
 /// The token as it stands in the text, but for the space before a label's colon.
-fn written(text: &str, token: &Token<'_>, span: Span) -> String {
+fn written<'a>(text: &'a str, token: &Token<'_>, span: Span) -> Cow<'a, str> {
     let slice = text.get(span.start as usize..span.end as usize).unwrap_or_default();
     match token {
-        Token::Label(name) if slice.starts_with('`') => format!("`{name}`:"),
-        Token::Label(name) => format!("{name}:"),
-        _ => slice.to_owned(),
+        Token::Label(name) if slice.starts_with('`') => Cow::Owned(format!("`{name}`:")),
+        Token::Label(name) => Cow::Owned(format!("{name}:")),
+        _ => Cow::Borrowed(slice),
     }
 }
 

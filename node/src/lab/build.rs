@@ -103,9 +103,8 @@ fn endpoint(t: &Topology, place: &EndpointPlace) -> Result<(), LabError> {
         add_address(&mut inside, &format!("{}/{}", address.ip, address.len), ENDPOINT_DEV);
     }
     for address in &place.addresses {
-        let family = if address.ip.is_ipv6() { "-6" } else { "-4" };
         let router = address.router.to_string();
-        inside.push(&[family, "route", "replace", "default", "via", &router, "dev", ENDPOINT_DEV, "onlink"]);
+        inside.push(&["route", "replace", everything(address.ip), "via", &router, "dev", ENDPOINT_DEV, "onlink"]);
     }
     inside.run()
 }
@@ -128,9 +127,9 @@ fn external(c: &Compiled, t: &Topology, place: &ExternalPlace) -> Result<(), Lab
         for hop in link.next_hops.iter().filter(|h| h.is_ipv4()) {
             outside.push(&["address", "add", &local, "peer", &host(*hop), "dev", &link.dev]);
         }
-        outside.push(&["-6", "address", "add", &format!("{}/64", link.local6), "dev", &link.dev, "nodad"]);
+        outside.push(&["address", "add", &format!("{}/64", link.local6), "dev", &link.dev, "nodad"]);
         for hop in link.next_hops.iter().filter(|h| h.is_ipv6()) {
-            outside.push(&["-6", "route", "add", &host(*hop), "dev", &link.dev]);
+            outside.push(&["route", "add", &host(*hop), "dev", &link.dev]);
         }
         outside.run()?;
         inside.push(&["link", "set", "dev", &link.peer, "up"]);
@@ -149,9 +148,9 @@ fn external(c: &Compiled, t: &Topology, place: &ExternalPlace) -> Result<(), Lab
         inside.push(&["route", "replace", &host(*address), "via", &via, "dev", &link.peer, "onlink"]);
     }
     if let Some(first) = place.links.first() {
-        for (family, via) in [("-4", first.local), ("-6", first.local6)] {
+        for via in [first.local, first.local6] {
             inside.push(&[
-                family, "route", "add", "default", "via", &via.to_string(), "dev", &first.peer, "onlink", "metric",
+                "route", "add", everything(via), "via", &via.to_string(), "dev", &first.peer, "onlink", "metric",
                 DEFAULT_METRIC,
             ]);
         }
@@ -162,7 +161,7 @@ fn external(c: &Compiled, t: &Topology, place: &ExternalPlace) -> Result<(), Lab
 pub(super) fn add_address(batch: &mut IpBatch, address: &str, dev: &str) {
     // `nodad` is refused for IPv4.
     if address.contains(':') {
-        batch.push(&["-6", "address", "replace", address, "dev", dev, "nodad"]);
+        batch.push(&["address", "replace", address, "dev", dev, "nodad"]);
     } else {
         batch.push(&["address", "replace", address, "dev", dev]);
     }
@@ -171,6 +170,11 @@ pub(super) fn add_address(batch: &mut IpBatch, address: &str, dev: &str) {
 /// The address as a prefix of full length.
 pub(super) fn host(address: IpAddr) -> String {
     format!("{address}/{}", if address.is_ipv6() { 128 } else { 32 })
+}
+
+/// The default route's destination in the family of this address.
+pub(super) fn everything(address: IpAddr) -> &'static str {
+    if address.is_ipv6() { "::/0" } else { "0.0.0.0/0" }
 }
 
 fn script(c: &Compiled, node: &NodePlace, artifacts: &Path) -> PathBuf {

@@ -8,11 +8,13 @@ mod build;
 mod error;
 mod netns;
 mod preflight;
+pub mod probe;
 mod tool;
 pub mod topology;
 
 pub use error::{LabError, Missing};
 pub use preflight::preflight;
+pub use probe::{ProbeOptions, ProbeReport, probe};
 
 use compiler::Compiled;
 use std::path::Path;
@@ -70,12 +72,18 @@ pub fn open(c: &Compiled, options: &LabOptions) -> Result<Lab, LabError> {
     }
 }
 
+/// What the names of all namespaces of this lab begin with.
+#[must_use]
+pub fn prefix(options: &LabOptions) -> String {
+    topology::prefix(&options.project)
+}
+
 /// Removes the lab of a project, whole or in part, and returns how many namespaces that were.
 ///
 /// # Errors
 /// A namespace cannot be removed.
 pub fn down(options: &LabOptions) -> Result<usize, LabError> {
-    let names = netns::list(&format!("{}-", topology::prefix(&options.project)))?;
+    let names = netns::list(&format!("{}-", prefix(options)))?;
     let mut batch = tool::IpBatch::here();
     for name in &names {
         batch.push(&["netns", "delete", name]);

@@ -4,6 +4,7 @@ use super::error::{LabError, Missing};
 use super::tool;
 use compiler::Compiled;
 use lang::ast::EncapKind;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Bits of `/proc/self/status`'s `CapEff` (linux/capability.h).
 const CAPABILITIES: [(u32, &str); 3] = [(12, "CAP_NET_ADMIN"), (13, "CAP_NET_RAW"), (21, "CAP_SYS_ADMIN")];
@@ -40,8 +41,9 @@ fn effective_capabilities() -> Option<u64> {
 
 /// Tries each kind of device and a table in a namespace made for that.
 fn kernel(encap: EncapKind) -> Vec<Missing> {
-    // Of this process alone, so that two of them do not meet.
-    let scratch = format!("pwl-preflight-{}", std::process::id());
+    // Of this call alone, so that two of them do not meet.
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let scratch = format!("pwl-preflight-{}-{}", std::process::id(), CALLS.fetch_add(1, Ordering::Relaxed));
     if let Err(error) = tool::run("ip", &["netns", "add", &scratch]) {
         return vec![missing("network namespaces", &error)];
     }
@@ -61,7 +63,7 @@ fn kernel(encap: EncapKind) -> Vec<Missing> {
         let add: Vec<&str> = ["-n", scratch.as_str(), "link", "add", "name", "a"].iter().chain(kind).copied().collect();
         match tool::run("ip", &add) {
             Ok(_) => out.extend(
-                tool::run("ip", &["-n", &scratch, "link", "delete", "a"]).err().map(|e| missing(what, &e)),
+                tool::run("ip", &["-n", &scratch, "link", "delete", "dev", "a"]).err().map(|e| missing(what, &e)),
             ),
             Err(error) => out.push(missing(what, &error)),
         }

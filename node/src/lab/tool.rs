@@ -102,9 +102,10 @@ impl IpBatch {
 }
 
 /// Whether `ip -batch` reads this command as it is meant: it splits at white space, takes leading quotes off words,
-/// and cuts a line at `#`.
+/// cuts a line at `#`, and knows no options of its own.
 fn batchable(command: &[String]) -> bool {
-    command.iter().all(|word| {
+    let option = command.first().is_some_and(|word| word.starts_with('-'));
+    !option && command.iter().all(|word| {
         !word.is_empty()
             && !word.starts_with(['\'', '"'])
             && !word.contains(|c: char| c.is_whitespace() || c == '#' || c == '\\')
@@ -119,6 +120,7 @@ mod tests {
     fn hostile_words_stay_out_of_batches() {
         let word = |w: &str| batchable(&[w.to_owned()]);
         assert!(word("tap-web1") && word("bond0.12") && word("a\"b"));
+        assert!(!word("-6") && batchable(&["address".to_owned(), "-x".to_owned()]));
         assert!(!word("tap#1") && !word("\"tap") && !word("'x") && !word("a\\") && !word("a b") && !word(""));
     }
 }

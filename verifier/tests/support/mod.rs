@@ -6,7 +6,7 @@ use compiler::{Compiled, SourceFile};
 use lang::ast::Date;
 use lang::diag::{Diagnostic, Severity};
 use lang::source::Sources;
-use verifier::{Options, Verdicts};
+use partywall_verifier::{self as verifier, Options, Verdicts};
 
 pub const TODAY: Date = Date { year: 2026, month: 11, day: 21 };
 
@@ -21,7 +21,7 @@ pub fn compile_files(files: &[(String, String)]) -> (Compiled, Vec<Diagnostic>) 
         .iter()
         .map(|(path, text)| {
             let id = sources.add(path.clone(), text.clone());
-            let parsed = lang::parse::parse(id, text);
+            let parsed = lang::parse(id, text);
             assert!(!parsed.has_errors(), "{path}: {:#?}\n{text}", parsed.diagnostics);
             (id, parsed)
         })
@@ -29,7 +29,7 @@ pub fn compile_files(files: &[(String, String)]) -> (Compiled, Vec<Diagnostic>) 
     let sources: Vec<SourceFile<'_>> = files
         .iter()
         .zip(&parsed)
-        .map(|((path, text), (id, parsed))| SourceFile { id: *id, path, text, tree: &parsed.tree })
+        .map(|((path, text), (id, parsed))| SourceFile { id: *id, path, text, tree: &parsed.file })
         .collect();
     let compilation = compiler::compile(&sources, TODAY);
     (compilation.compiled, compilation.diagnostics)

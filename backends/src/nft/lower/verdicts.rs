@@ -40,8 +40,21 @@ pub(crate) struct Verdict {
 #[derive(Default)]
 pub(crate) struct Verdicts {
     numbers: BTreeMap<Verdict, u32>,
+    /// The same by number.
+    list: Vec<Verdict>,
     pairs: BTreeMap<(Vec<(ServiceBox, u32)>, Option<u32>), u32>,
+    /// Gateway nodes that this node sends to.
     pub instances: Vec<NodeId>,
+    /// Class numbers handed out.
+    pub sources: u32,
+    pub destinations: u32,
+}
+
+impl Verdicts {
+    fn get(&self, number: u32) -> Option<Verdict> {
+        let index = usize::try_from(number & !numbers::KIND).ok()?.checked_sub(1)?;
+        self.list.get(index).copied()
+    }
 }
 
 fn who(decider: Decider) -> Option<Who> {
@@ -57,8 +70,14 @@ impl Lowering<'_> {
     pub(super) fn verdict(&mut self, decision: &Decision, what: What, tenant: OwnerId) -> u32 {
         let egress = decision.egress.and_then(|v| who(v.by));
         let ingress = decision.ingress.and_then(|v| who(v.by));
-        let next = numbers::VERDICT | small(self.verdicts.numbers.len() + 1);
-        *self.verdicts.numbers.entry(Verdict { what, egress, ingress, tenant }).or_insert(next)
+        let verdict = Verdict { what, egress, ingress, tenant };
+        if let Some(known) = self.verdicts.numbers.get(&verdict) {
+            return *known;
+        }
+        self.verdicts.list.push(verdict);
+        let number = numbers::VERDICT | small(self.verdicts.list.len());
+        self.verdicts.numbers.insert(verdict, number);
+        number
     }
 
     /// The class of a pair for which these boxes were decided so; its verdict entries are made with it.
@@ -89,12 +108,9 @@ impl Lowering<'_> {
     /// The refusal that most boxes meet: it needs no entries of its own. What allows always has them.
     fn rest_of(&self, verdicts: &[u32]) -> Option<u32> {
         let mut count: BTreeMap<u32, usize> = BTreeMap::new();
-        for (verdict, number) in &self.verdicts.numbers {
-            if matches!(verdict.what, What::Drop(_)) {
-                let times = verdicts.iter().filter(|v| *v == number).count();
-                if times > 0 {
-                    count.insert(*number, times);
-                }
+        for number in verdicts {
+            if self.verdicts.get(*number).is_some_and(|v| matches!(v.what, What::Drop(_))) {
+                *count.entry(*number).or_default() += 1;
             }
         }
         count.into_iter().max_by_key(|(number, times)| (*times, std::cmp::Reverse(*number))).map(|(n, _)| n)
@@ -138,7 +154,7 @@ impl Lowering<'_> {
 
     /// `shop-app.checkout policy.pw:12, payments.checkout#1 tenants.pw:14`
     fn verdict_note(&self, number: u32) -> Option<String> {
-        let verdict = self.verdicts.numbers.iter().find(|(_, n)| **n == number).map(|(v, _)| *v)?;
+        let verdict = self.verdicts.get(number)?;
         let by: Vec<String> = [verdict.egress, verdict.ingress]
             .into_iter()
             .flatten()
@@ -152,8 +168,9 @@ impl Lowering<'_> {
 
     /// The tables that are keyed by verdicts.
     pub(super) fn emit_verdicts(&mut self) {
-        let verdicts: Vec<(Verdict, u32)> = self.verdicts.numbers.iter().map(|(v, n)| (*v, *n)).collect();
-        let mut gateways: BTreeMap<GatewayId, ()> = BTreeMap::new();
+        let verdicts: Vec<(Verdict, u32)> =
+            self.verdicts.list.iter().zip(1..).map(|(v, n)| (*v, numbers::VERDICT | n)).collect();
+        let mut gateways: Vec<GatewayId> = Vec::new();
         for (verdict, number) in verdicts {
             let key = || vec![Atom::Class(number)];
             let note = self.verdict_note(number).unwrap_or_default();
@@ -178,9 +195,13 @@ impl Lowering<'_> {
                             self.rules.put(Table::Only, key(), Some(Atom::Mark(mark)), note.clone());
                         }
                         _ => {
-                            let mark = numbers::GATEWAY | gateway.0;
-                            self.rules.put(Table::Gateway, key(), Some(Atom::Mark(mark)), note.clone());
-                            gateways.insert(gateway, ());
+                            let known = gateways.iter().position(|g| *g == gateway);
+                            let index = known.unwrap_or_else(|| {
+                                gateways.push(gateway);
+                                gateways.len() - 1
+                            });
+                            let mark = Atom::Mark(numbers::GATEWAY | small(index));
+                            self.rules.put(Table::Gateway, key(), Some(mark), note.clone());
                         }
                     }
                     Atom::Chain("via".into())
@@ -196,8 +217,8 @@ impl Lowering<'_> {
             }
             self.log_of(&verdict, number);
         }
-        for gateway in gateways.into_keys() {
-            self.cells(gateway);
+        for (index, gateway) in gateways.into_iter().enumerate() {
+            self.cells(index, gateway);
         }
     }
 
@@ -215,7 +236,7 @@ impl Lowering<'_> {
         let prefix = if full.len() <= 127 { full } else { format!("partywall {} {word}: ", crate::names::digest8(&full)) };
         let name = format!("log{}", self.rules.logs.len() + 1);
         self.rules.logs.push(LogChain { name: name.clone(), prefix, note: format!("{rule_name} {place}") });
-        self.rules.put(Table::Log, vec![Atom::Class(number)], Some(Atom::Chain(name)), place);
+        self.rules.put(Table::Log, vec![Atom::Class(number)], Some(Atom::Call(name)), place);
     }
 
     /// The n-th gateway node that this node sends to.
@@ -225,13 +246,13 @@ impl Lowering<'_> {
     }
 
     /// Which instance each pair of cells goes to (dataplane reference, "Gateway instance").
-    fn cells(&mut self, gateway: GatewayId) {
+    fn cells(&mut self, index: usize, gateway: GatewayId) {
         let g = &self.c.model.gateways[gateway];
         let (instances, name) = (g.instances.clone(), g.name.clone());
         let cells = u8::try_from(buckets::CELLS).unwrap_or(u8::MAX);
         for there in 0..cells {
-            let row = numbers::ROW | small(gateway.0 as usize * 64 + usize::from(there));
-            let key = vec![Atom::Mark(numbers::GATEWAY | gateway.0), cell(there)];
+            let row = numbers::ROW | small(index << 6 | usize::from(there));
+            let key = vec![Atom::Mark(numbers::GATEWAY | small(index)), cell(there)];
             self.rules.put(Table::Row, key, Some(Atom::Mark(row)), name.clone());
             for here in 0..cells {
                 let Some(node) = buckets::instance_of(&self.c.model, &instances, buckets::bucket(there, here)) else {

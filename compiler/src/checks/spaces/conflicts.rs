@@ -3,6 +3,7 @@
 use super::entry::{Entry, Kind};
 use super::shares::Shares;
 use crate::algebra::Prefix;
+use crate::checks::shown;
 use crate::ids::{Arena, ExposureId, Id, OwnerId};
 use crate::model::{Mapping, Model};
 use crate::report::Report;
@@ -90,10 +91,42 @@ pub fn sweep<T: Copy>(
     }
 }
 
-/// Reports every clash in every tenant's space, once however many spaces show it.
-pub fn check(model: &Model, spaces: &[Vec<Entry>], shares: &Shares, report: &mut Report) {
+/// What has been reported, so that one cause is one finding however many spaces show it.
+#[derive(Default)]
+pub struct Reported(BTreeSet<(Code, Span, Span)>);
+
+impl Reported {
+    /// Reports a clash of two entries, unless it has been.
+    pub fn push(&mut self, model: &Model, a: &Entry, b: &Entry, finding: Diagnostic, report: &mut Report) {
+        let head = |entry: &Entry| match entry.kind {
+            Kind::Import(id) | Kind::Client(id) => Some(model.exposures[id].head),
+            Kind::Via(_) | Kind::Direct(_) => None,
+        };
+        let first = match (finding.code, head(a), head(b)) {
+            // Exposures of two gateways meet in the spaces of all their clients and of their provider.
+            (Code::PW0305, Some(a), Some(b)) => self.once(finding.code, a.max(b), a.max(b)),
+            _ => self.once(finding.code, a.span, b.span),
+        };
+        if first {
+            report.push(finding);
+        }
+    }
+
+    /// Whether this is the first such finding for the two places.
+    pub fn once(&mut self, code: Code, a: Span, b: Span) -> bool {
+        self.0.insert((code, a.min(b), a.max(b)))
+    }
+}
+
+/// Reports every clash in every tenant's space.
+pub fn check(
+    model: &Model,
+    spaces: &[Vec<Entry>],
+    shares: &Shares,
+    reported: &mut Reported,
+    report: &mut Report,
+) {
     let translating = Translating::new(model);
-    let mut seen: BTreeSet<(Code, Span, Span)> = BTreeSet::new();
     for space in model.owners.ids() {
         let Some(entries) = spaces.get(space.index()) else { continue };
         let mut sorted: Vec<(Prefix, Entry)> = entries.iter().map(|e| (e.prefix, *e)).collect();
@@ -112,10 +145,7 @@ pub fn check(model: &Model, spaces: &[Vec<Entry>], shares: &Shares, report: &mut
                     }
                 }
                 let finding = explain(model, space, clash, &outer, &inner);
-                let other = finding.related.first().map_or(finding.span, |label| label.span);
-                if seen.insert((finding.code, finding.span, other)) {
-                    report.push(finding);
-                }
+                reported.push(model, &outer, &inner, finding, report);
                 true
             },
         );
@@ -207,7 +237,7 @@ fn explain(model: &Model, space: OwnerId, clash: Clash, outer: &Entry, inner: &E
         Clash::TwoMeanings => Diagnostic::new(
             Code::PW0303,
             second.span,
-            format!("in the space of tenant `{name}` {} means two things: {a}, and {b}", inner.prefix),
+            format!("in the space of tenant `{name}` {} means two things: {a}, and {b}", shown(inner.prefix)),
         )
         .label("the second meaning")
         .help("one prefix means one thing: present or show one of the two under another prefix, or drop it"),
@@ -216,7 +246,7 @@ fn explain(model: &Model, space: OwnerId, clash: Clash, outer: &Entry, inner: &E
             second.span,
             format!(
                 "in the space of tenant `{name}` {} is reached on two paths: by {} ({a}) and by {} ({b})",
-                inner.prefix,
+                shown(inner.prefix),
                 first.path(model),
                 second.path(model)
             ),

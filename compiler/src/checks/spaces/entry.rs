@@ -1,6 +1,7 @@
 //! What stands in a tenant's address space beside its own segments, before longest match is applied.
 
 use crate::algebra::Prefix;
+use crate::checks::shown;
 use crate::ids::{ExposureId, GatewayId, Id, OwnerId, RouteId};
 use crate::model::{Mapping, Model, RouteTarget};
 use lang::span::Span;
@@ -55,7 +56,7 @@ impl Entry {
 
     /// For messages: what stands here.
     pub fn describe(&self, model: &Model) -> String {
-        let prefix = self.prefix;
+        let prefix = shown(self.prefix);
         let gateway = |id: Option<GatewayId>| id.map_or("", |id| model.gateways[id].name.as_str());
         match self.kind {
             Kind::Import(id) => format!("{prefix} presented by `{}`", model.exposures[id].name),

@@ -1,9 +1,10 @@
 //! PW0303 and PW0305 in the spaces of externals, where every address has one owner: what is presented there, the source
 //! addresses that tenants' flows show, and masquerade addresses.
 
-use super::conflicts::{Translating, sweep};
+use super::conflicts::{Reported, Translating, sweep};
 use super::entry::Entry;
 use crate::algebra::{Family, Prefix, parse_addr};
+use crate::checks::shown;
 use crate::compiled::{ChannelKind, Compiled};
 use crate::ids::{GatewayId, OwnerId};
 use crate::model::{Model, RouteTarget};
@@ -52,7 +53,7 @@ impl Seen {
     }
 }
 
-pub fn check(compiled: &Compiled, report: &mut Report) {
+pub fn check(compiled: &Compiled, reported: &mut Reported, report: &mut Report) {
     let model = &compiled.model;
     let mut spaces: BTreeMap<OwnerId, Vec<(Prefix, Seen)>> = BTreeMap::new();
     for (id, exposure) in model.exposures.iter() {
@@ -70,7 +71,6 @@ pub fn check(compiled: &Compiled, report: &mut Report) {
     }
     sources(compiled, &mut spaces);
     let translating = Translating::new(model);
-    let mut found: BTreeSet<(Code, Span, Span)> = BTreeSet::new();
     for (external, mut entries) in spaces {
         entries.sort_by_key(|(p, seen)| (p.family, p.lo(), p.len(), seen.span()));
         sweep(
@@ -83,14 +83,15 @@ pub fn check(compiled: &Compiled, report: &mut Report) {
             |(_, outer), (prefix, inner)| {
                 let Some(code) = judge(model, &translating, external, &outer, &inner) else { return false };
                 let finding = explain(model, code, external, prefix, &outer, &inner);
-                let other = finding.related.first().map_or(finding.span, |label| label.span);
                 for seen in [outer, inner] {
                     if let (Seen::Presented(_), Some(owner)) = (seen, seen.owner()) {
                         report.taint(owner);
                     }
                 }
-                if found.insert((code, finding.span, other)) {
-                    report.push(finding);
+                match (&outer, &inner) {
+                    (Seen::Presented(a), Seen::Presented(b)) => reported.push(model, a, b, finding, report),
+                    _ if reported.once(code, outer.span(), inner.span()) => report.push(finding),
+                    _ => {}
                 }
                 true
             },
@@ -190,7 +191,10 @@ fn explain(
     inner: &Seen,
 ) -> Diagnostic {
     let name = &model.owners[external].name;
-    let (first, second) = if outer.span() <= inner.span() { (outer, inner) } else { (inner, outer) };
+    let prefix = shown(prefix);
+    // A masquerade address yields to what others present; else the one declared later does.
+    let yields = |seen: &Seen| (matches!(seen, Seen::Masquerade { .. }), seen.span());
+    let (first, second) = if yields(outer) <= yields(inner) { (outer, inner) } else { (inner, outer) };
     let (a, b) = (first.describe(model), second.describe(model));
     let owner = |seen: &Seen| seen.owner().map_or("", |id| model.owners[id].name.as_str());
     let (message, help) = match (first, second) {

@@ -18,6 +18,7 @@ pub fn check(compiled: &Compiled, report: &mut Report) {
     let mut spaces = entry::spaces(model);
     let shares = shares::by_gateway(model, report);
     overlap::check(model, &mut spaces, &looping, report);
-    conflicts::check(model, &spaces, &shares, report);
-    external::check(compiled, report);
+    let mut reported = conflicts::Reported::default();
+    conflicts::check(model, &spaces, &shares, &mut reported, report);
+    external::check(compiled, &mut reported, report);
 }

@@ -4,7 +4,7 @@
 use super::entry::{Entry, Kind};
 use super::free::Free;
 use crate::algebra::{AddrSet, Prefix};
-use crate::checks::owner;
+use crate::checks::{owner, shown};
 use crate::ids::{ExposureId, OwnerId, RouteId};
 use crate::model::{Exposure, Mapping, Model};
 use crate::report::Report;
@@ -69,7 +69,7 @@ pub fn check(model: &Model, spaces: &mut [Vec<Entry>], looping: &BTreeSet<RouteI
     if !presented.is_empty() || !shown.is_empty() {
         let mut free = Free::everywhere(model, spaces);
         for hit in presented.values() {
-            missing_as(model, hit, spaces, &mut free, report);
+            missing_as(model, hit, &mut shown, spaces, &mut free, report);
         }
         for hit in shown.values() {
             missing_clients_as(model, hit, spaces, &mut free, report);
@@ -130,10 +130,10 @@ fn finding(model: &Model, hit: &Hit, span: Span, doing: &str) -> Diagnostic {
         span,
         format!(
             "`{name}` {doing} {} of `{of}` untranslated to {there}, whose own segments overlap it",
-            hit.prefix
+            shown(hit.prefix)
         ),
     )
-    .label(format!("{} of `{of}`", hit.prefix))
+    .label(format!("{} of `{of}`", shown(hit.prefix)))
     .rule(name.clone());
     if let Some((own, own_span)) = overlapped(model, hit.space, hit.prefix) {
         finding = finding.related(own_span, format!("{own} of {there}"));
@@ -177,20 +177,30 @@ fn clause(word: &str, what: &str, real: &[(Prefix, bool)], found: Option<&[Prefi
             "add `{word} …` with prefixes that are free there; no private range has one of this length left"
         );
     };
-    let list = |prefixes: &[Prefix]| prefixes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let list = |prefixes: &[Prefix]| prefixes.iter().map(|p| shown(*p)).collect::<Vec<_>>().join(", ");
     if found.len() <= LISTED {
         return format!("{what} under a free prefix: `{word} {}`", list(found));
     }
     let first = real.iter().zip(found).find(|((_, overlaps), _)| *overlaps);
-    let example = first.map(|((real, _), free)| format!("; {free} is free for {real}")).unwrap_or_default();
+    let example = first
+        .map(|((real, _), free)| format!("; {} is free for {}", shown(*free), shown(*real)))
+        .unwrap_or_default();
     format!("{what} under free prefixes: `{word}` with one for each of the {} prefixes{example}", found.len())
 }
 
-fn missing_as(model: &Model, hit: &Hit, spaces: &[Vec<Entry>], free: &mut Free, report: &mut Report) {
+/// With one row, a missing `clients as` is part of the same finding.
+fn missing_as(
+    model: &Model,
+    hit: &Hit,
+    shown: &mut BTreeMap<ExposureId, Hit>,
+    spaces: &[Vec<Entry>],
+    free: &mut Free,
+    report: &mut Report,
+) {
     let e = &model.exposures[hit.exposure];
-    let rows = |x: &&Exposure| x.provider == e.provider && x.head == e.head;
-    let mut clients: Vec<OwnerId> =
-        model.exposures.values().filter(rows).flat_map(|row| row.clients.iter().map(|(o, _)| *o)).collect();
+    let rows: Vec<&Exposure> =
+        model.exposures.values().filter(|x| x.provider == e.provider && x.head == e.head).collect();
+    let mut clients: Vec<OwnerId> = rows.iter().flat_map(|row| row.clients.iter().map(|(o, _)| *o)).collect();
     clients.sort_unstable();
     clients.dedup();
     let seen_by_owner = |prefix: Prefix| {
@@ -198,16 +208,23 @@ fn missing_as(model: &Model, hit: &Hit, spaces: &[Vec<Entry>], free: &mut Free, 
     };
     let real: Vec<(Prefix, bool)> = e.presented.iter().map(|m| (m.real, seen_by_owner(m.real))).collect();
     let found = replacement(model, &real, &clients, spaces, free);
-    let help = clause("as", "present it", &real, found.as_deref());
+    let mut help = clause("as", "present it", &real, found.as_deref());
+    if rows.len() == 1 && shown.remove(&hit.exposure).is_some() {
+        help = format!("{help}, and {}", clients_clause(model, e, spaces, free));
+    }
     report.push(finding(model, hit, e.set_span, "presents").help(help));
 }
 
 fn missing_clients_as(model: &Model, hit: &Hit, spaces: &[Vec<Entry>], free: &mut Free, report: &mut Report) {
     let e = &model.exposures[hit.exposure];
+    let help = clients_clause(model, e, spaces, free);
+    report.push(finding(model, hit, e.to_span, "shows").help(help));
+}
+
+fn clients_clause(model: &Model, e: &Exposure, spaces: &[Vec<Entry>], free: &mut Free) -> String {
     let universe = &model.owners[e.provider].universe;
     let overlaps = |(of, m): &(OwnerId, Mapping)| model.owners[*of].is_tenant() && hits(universe, m.real);
     let real: Vec<(Prefix, bool)> = e.shown.iter().map(|entry| (entry.1.real, overlaps(entry))).collect();
     let found = replacement(model, &real, &[e.provider], spaces, free);
-    let help = clause("clients as", "show the clients", &real, found.as_deref());
-    report.push(finding(model, hit, e.to_span, "shows").help(help));
+    clause("clients as", "show the clients", &real, found.as_deref())
 }

@@ -184,7 +184,10 @@ fn recognise_plain(run: u32, packet: &SlicedPacket<'_>) -> Option<Seen> {
         NetSlice::Arp(_) => return None,
     };
     let protocol = payload.ip_number.0;
-    let mark = read_mark(payload.payload).filter(|(r, _, _)| *r == run);
+    let mark = read_mark(payload.payload);
+    if mark.is_some_and(|(of, _, _)| of != run) {
+        return None;
+    }
     let marked = |role: Role, x: u16, y: u16| {
         let (_, shot, reply) = mark?;
         let role = if reply && role == Role::Request { Role::Reply } else { role };

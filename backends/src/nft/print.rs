@@ -1,0 +1,218 @@
+//! The text of a node's files.
+//!
+//! Everything is written with a stand-in for the generation, whose digest is then taken over the text and put in its
+//! place: equal content is an equal generation, whatever else in the project changed.
+
+use super::model::{Atom, Direction, Entry, Table, address_text};
+use super::program::{self, Statements};
+use super::{Model, schema, script};
+use crate::artifacts::Artifact;
+use crate::iproute2::{self, Noted};
+use compiler::algebra::Family;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// Stands for the generation's digest; no name or path can hold it.
+pub(super) const DIGEST: &str = "\u{1}digest\u{1}";
+/// Stands for the suffix of the generation's names.
+pub(super) const SUFFIX: &str = "\u{1}suffix\u{1}";
+
+/// The node's files.
+pub(super) fn print(model: &Model) -> Vec<Artifact> {
+    let drafts = [
+        ("links.batch", links(model)),
+        ("fdb.batch", fdb(model)),
+        ("routes.batch", routes(model, Family::V4)),
+        ("routes6.batch", routes(model, Family::V6)),
+        ("base.nft", program::base(model)),
+        ("stage.nft", stage(model)),
+        ("commit.nft", program::commit(model)),
+        ("sweep.nft", sweep(model)),
+        ("apply.sh", script::apply(model)),
+    ];
+    let mut hasher = blake3::Hasher::new();
+    for (name, text) in &drafts {
+        hasher.update(name.as_bytes());
+        hasher.update(&u64::try_from(text.len()).unwrap_or(u64::MAX).to_le_bytes());
+        hasher.update(text.as_bytes());
+    }
+    let digest = hasher.finalize().to_hex();
+    let suffix: String = digest.chars().take(8).collect();
+    drafts
+        .into_iter()
+        .map(|(name, text)| Artifact {
+            path: format!("nft/{name}"),
+            executable: name == "apply.sh",
+            bytes: text.replace(DIGEST, &digest).replace(SUFFIX, &suffix).into_bytes(),
+        })
+        .collect()
+}
+
+/// The first line of every file.
+pub(super) fn head(model: &Model, what: &str) -> String {
+    format!("# partywall generation {DIGEST}\n# {}: {what}\n", model.node)
+}
+
+fn noted<T>(out: &mut String, items: &[Noted<T>], line: impl Fn(&T) -> String) {
+    let mut last = "";
+    for item in items {
+        if item.note != last {
+            let _ = writeln!(out, "# {}", item.note);
+            last = &item.note;
+        }
+        let _ = writeln!(out, "{}", line(&item.what));
+    }
+}
+
+fn links(model: &Model) -> String {
+    let mut out = head(model, "devices, addresses and neighbours; for ip -batch, by way of apply.sh");
+    noted(&mut out, &model.devices, iproute2::device_line);
+    out
+}
+
+fn fdb(model: &Model) -> String {
+    let mut out = head(model, "which router is behind which VTEP; for bridge -batch");
+    noted(&mut out, &model.fdb, iproute2::fdb_line);
+    out
+}
+
+fn routes(model: &Model, family: Family) -> String {
+    let (which, tool) = match family {
+        Family::V4 => ("IPv4", "ip -batch"),
+        Family::V6 => ("IPv6", "ip -6 -batch"),
+    };
+    let mut out = head(
+        model,
+        &format!("{which} tables and rules as in slot 0; slot 1's numbers are one higher; for {tool}, by way of apply.sh"),
+    );
+    for (table, list) in &model.tables {
+        let list: Vec<_> = list.iter().filter(|r| r.what.family == family).cloned().collect();
+        if !list.is_empty() {
+            noted(&mut out, &list, iproute2::route_line);
+            let _ = writeln!(out, "{}", iproute2::rule_line(*table));
+        }
+    }
+    out
+}
+
+/// The generation's sets, maps and chains; then the two maps that lead a slot to them.
+fn stage(model: &Model) -> String {
+    let mut out = head(model, "this generation's sets, maps and chains; for nft -D slot=0|1 -f");
+    for (counter, origin) in &model.rules.counters {
+        let _ = writeln!(out, "add counter inet partywall \"{counter}\" # {origin}");
+    }
+    for arp in [false, true] {
+        let _ = writeln!(out, "table {} partywall {{", if arp { "arp" } else { "inet" });
+        let chains = if arp { program::arp_chains(model) } else { program::chains(model) };
+        // Chains that maps lead to must be known before; their rules come after the maps that they consult.
+        for chain in chains.keys() {
+            let _ = writeln!(out, "  chain {chain}_{SUFFIX} {{\n  }}");
+        }
+        for (table, entries) in &model.rules.tables {
+            if schema::declared(*table).arp == arp && !entries.is_empty() {
+                declare(&mut out, model, *table, entries);
+            }
+        }
+        print_chains(&mut out, &chains);
+        out.push_str("}\n");
+    }
+    for (map, chain) in program::slots(model) {
+        let _ = writeln!(out, "add element inet partywall {map} {{ $slot : goto {chain}_{SUFFIX} }}");
+    }
+    out
+}
+
+pub(super) fn print_chains(out: &mut String, chains: &BTreeMap<String, Statements>) {
+    for (chain, statements) in chains {
+        let _ = writeln!(out, "  chain {chain}_{SUFFIX} {{");
+        for statement in statements {
+            let _ = writeln!(out, "    {statement}");
+        }
+        out.push_str("  }\n");
+    }
+}
+
+fn declare(out: &mut String, model: &Model, table: Table, entries: &BTreeMap<Vec<Atom>, Entry>) {
+    let declared = schema::declared(table);
+    let keys = declared.keys.replace("{vtep}", schema::outer(compiler::algebra::parse_addr(model.vtep).0));
+    let kind = if declared.value.is_some() { "map" } else { "set" };
+    let _ = writeln!(out, "  {kind} {}_{SUFFIX} {{", declared.name);
+    match declared.value {
+        Some(value) => {
+            let _ = writeln!(out, "    {keys} : {value}");
+        }
+        None => {
+            let _ = writeln!(out, "    {keys}");
+        }
+    }
+    if declared.interval {
+        out.push_str("    flags interval\n");
+    }
+    out.push_str("    elements = {\n");
+    for (key, entry) in entries {
+        let key: Vec<String> = key.iter().map(atom).collect();
+        let _ = write!(out, "      {}", key.join(" . "));
+        if let Some(value) = &entry.value {
+            let _ = write!(out, " : {}", atom(value));
+        }
+        out.push(',');
+        if !entry.note.is_empty() {
+            let _ = write!(out, " # {}", entry.note);
+        }
+        out.push('\n');
+    }
+    out.push_str("    }\n  }\n");
+}
+
+/// An atom as nft writes it.
+fn atom(atom: &Atom) -> String {
+    let range = |lo: String, hi: String| if lo == hi { lo } else { format!("{lo}-{hi}") };
+    match atom {
+        Atom::Mark(mark) => format!("{mark:#010x}"),
+        Atom::Class(class) => format!("{:x}:{:x}", class >> 16, class & 0xffff),
+        Atom::Device(name) => format!("\"{name}\""),
+        Atom::Address(family, lo, hi) => range(address_text(*family, *lo), address_text(*family, *hi)),
+        Atom::Raw(Family::V4, lo, hi) => range(format!("{lo:#010x}"), format!("{hi:#010x}")),
+        Atom::Raw(Family::V6, lo, hi) => range(format!("{lo:#034x}"), format!("{hi:#034x}")),
+        Atom::Vtep(address) => address.to_string(),
+        Atom::Mac([a, b, c, d, e, f]) => format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"),
+        Atom::Vni(vni) => vni.to_string(),
+        Atom::Proto(lo, hi) => range(lo.to_string(), hi.to_string()),
+        Atom::Port(lo, hi) => range(lo.to_string(), hi.to_string()),
+        Atom::Direction(Direction::Original) => "original".into(),
+        Atom::Direction(Direction::Reply) => "reply".into(),
+        Atom::Zone(zone) => zone.to_string(),
+        Atom::Counter(name) => format!("\"{name}\""),
+        Atom::Chain(name) => format!("goto {name}_{SUFFIX}"),
+        Atom::Call(name) => format!("jump {name}_{SUFFIX}"),
+        Atom::Permanent(name) => format!("goto {name}"),
+    }
+}
+
+/// Takes this generation away again, once no slot leads to it: what `apply.sh` runs when a later step fails.
+fn sweep(model: &Model) -> String {
+    let mut out = head(
+        model,
+        "takes this generation's objects away; apply.sh finds those of other generations by their names",
+    );
+    let tables: Vec<Table> = model.rules.tables.iter().filter(|(_, e)| !e.is_empty()).map(|(t, _)| *t).collect();
+    for (map, _) in program::slots(model) {
+        let _ = writeln!(out, "delete element inet partywall {map} {{ $slot }}");
+    }
+    for arp in [false, true] {
+        let family = if arp { "arp" } else { "inet" };
+        let chains = if arp { program::arp_chains(model) } else { program::chains(model) };
+        for chain in chains.keys() {
+            let _ = writeln!(out, "flush chain {family} partywall {chain}_{SUFFIX}");
+        }
+        let mine: Vec<_> = tables.iter().map(|t| schema::declared(*t)).filter(|d| d.arp == arp).collect();
+        for declared in &mine {
+            let kind = if declared.value.is_some() { "map" } else { "set" };
+            let _ = writeln!(out, "delete {kind} {family} partywall {}_{SUFFIX}", declared.name);
+        }
+        for chain in chains.keys() {
+            let _ = writeln!(out, "delete chain {family} partywall {chain}_{SUFFIX}");
+        }
+    }
+    out
+}
