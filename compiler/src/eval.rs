@@ -185,9 +185,36 @@ fn exposed(c: &Compiled, candidates: &[ExposureId], flow: &Flow) -> Option<Way> 
             && e.set.contains(flow.family, flow.dst.address)
             && e.service.contains(flow.protocol, flow.x, flow.y)
             && e.clients_of(flow.src.owner).is_some_and(|set| set.contains(flow.family, flow.src.address))
+            && passes(c, **id, flow)
     };
     let id = *candidates.iter().filter(admits).min_by_key(|id| c.model.exposures[**id].rank)?;
     Some(Way { intra: false, gateway: Some(c.model.exposures[id].gateway), exposure: Some(id) })
+}
+
+/// Whether both translations of an exposure lead where they should: the client's space takes the presented address for the
+/// destination, and the provider's space takes the shown address for the client. A client at an address that is the
+/// provider's own, say, could never be answered.
+fn passes(c: &Compiled, id: ExposureId, flow: &Flow) -> bool {
+    let e = &c.model.exposures[id];
+    let presented = e.present(flow.family, flow.dst.address).is_some_and(|seen| {
+        c.spaces[flow.src.owner].destinations.get(flow.family, seen).is_some_and(|r| {
+            matches!(&r.target, Destination::Import { owner, real, exposures, .. }
+                if *owner == flow.dst.owner
+                    && seen - r.lo + real == flow.dst.address
+                    && exposures.binary_search(&id).is_ok())
+        })
+    });
+    let shown = |seen: u128| {
+        c.spaces[flow.dst.owner].sources.get(flow.family, seen).is_some_and(|r| match &r.target {
+            Source::Client { owner, real, exposures, .. } | Source::External { owner, real, exposures, .. } => {
+                *owner == flow.src.owner
+                    && seen - r.lo + real == flow.src.address
+                    && exposures.binary_search(&id).is_ok()
+            }
+            _ => false,
+        })
+    };
+    presented && e.show(flow.src.owner, flow.family, flow.src.address).is_some_and(shown)
 }
 
 /// A flow that arrives over another tenant's direct route: that tenant must have one to the destination.

@@ -44,10 +44,9 @@ fn errors_have_a_place_and_name_the_cause() {
     let (line, column, message) = error("[lints]\nPW0402 = \"deny\"\n\n[lint]\n");
     assert_eq!((line, column), (4, 2), "{message}");
     assert!(message.contains("unknown field `lint`") && message.contains("`lints`"), "{message}");
-    assert_eq!(
-        error("[lints]\nPW4002 = \"deny\"\n"),
-        (2, 1, "`PW4002` is no code; did you mean `PW0402`?".into())
-    );
+    let (line, column, message) = error("[lints]\nPW042 = \"deny\"\n");
+    assert_eq!((line, column), (2, 1));
+    assert!(message.starts_with("`PW042` is no code; did you mean `PW0"), "{message}");
     assert_eq!(
         error("[lints]\nPW0402 = \"off\"\n"),
         (2, 10, "`off` is no level: write \"deny\", \"warn\" or \"allow\"".into())

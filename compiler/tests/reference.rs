@@ -314,8 +314,18 @@ fn told(c: &Compiled, p: &Packet) -> Option<Told> {
             && e.service.contains(p.protocol, p.x, p.y)
             && if local {
                 e.present(p.family, to_end.address) == Some(p.dst)
+                    && e.show(from.owner, p.family, from.address)
+                        .is_some_and(|seen| tenant_source(m, e.provider, p.family, seen) == Some(from))
             } else {
                 e.show(from.owner, p.family, from.address) == Some(p.src)
+                    && e.present(p.family, to_end.address).is_some_and(|seen| {
+                        let there = if m.owners[from.owner].is_tenant() {
+                            tenant_destination(m, from.owner, p.family, seen)
+                        } else {
+                            longest(imports(m, from.owner, p.family, seen)).map(|(_, to)| to)
+                        };
+                        matches!(there, Some(To::Import(end)) if end == to_end)
+                    })
             }
     };
     let (gateway, exposure) = if local && from.owner == to_end.owner {

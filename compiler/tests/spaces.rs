@@ -295,10 +295,10 @@ fn masquerade_addresses_are_nobody_elses() {
     outside(
         "masquerade a to internet as 198.51.100.7
          masquerade b to internet as 198.51.100.7 //~ PW0303
-         masquerade c to internet as 198.51.100.9\n",
+         masquerade c to internet as 198.51.100.9 //~ PW0303\n",
         "tenant a id 1 { segment s vni 1 { 10.1.0.0/24 } }
          tenant b id 2 { segment s vni 2 { 10.2.0.0/24 }
-           expose s & 10.2.0.8/31 : tcp/80 to internet via ext as 198.51.100.8/31 //~ PW0303
+           expose s & 10.2.0.8/31 : tcp/80 to internet via ext as 198.51.100.8/31
          }
          tenant c id 3 { segment s vni 3 { 10.3.0.0/24 } }",
     );

@@ -307,7 +307,7 @@ impl Context {
     /// A device's name is one that the kernel takes.
     pub fn device(&mut self, name: Str) -> Str {
         let fits = (1..=15).contains(&name.node.len());
-        let clean = !name.node.chars().any(|c| c == '/' || c.is_whitespace());
+        let clean = !name.node.chars().any(|c| matches!(c, '/' | ':') || c.is_whitespace() || c.is_control());
         if !fits || !clean || name.node == "." || name.node == ".." {
             let message = if fits {
                 format!("`{}` is no device name", crate::tokens::shorten(&name.node))
@@ -317,7 +317,7 @@ impl Context {
             self.report(
                 Diagnostic::new(Code::PW0006, name.span, message)
                     .label("not a device name")
-                    .help("a device name has 1 to 15 bytes and holds neither `/` nor white space"),
+                    .help("a device name has 1 to 15 bytes and holds no `/`, no `:` and no white space"),
             );
         }
         name

@@ -263,10 +263,12 @@ impl<'s> Balance<'_, 's> {
 
     fn brace_open(&mut self, span: Span) -> Token<'s> {
         let after = self.out.last().map(|(token, _)| token);
-        let in_isolate = self.open.is_empty() && self.head == Some(Kw::Isolate);
         let (kind, token) = match after {
-            Some(Token::Slash) => (Brace::Ports, Token::PortsOpen),
-            Some(Token::Kw(Kw::From)) if !in_isolate => (Brace::Ports, Token::PortsOpen),
+            // In `policy p in from {` it is a tier's name.
+            Some(Token::Kw(Kw::From)) if self.out.iter().rev().nth(1).is_some_and(|(t, _)| *t == Token::Kw(Kw::In)) => {
+                (Brace::Body, Token::Open)
+            }
+            Some(Token::Slash | Token::Kw(Kw::From)) => (Brace::Ports, Token::PortsOpen),
             _ if self.open.is_empty() => (Brace::Body, Token::Open),
             _ => (Brace::Inner, Token::InnerOpen),
         };

@@ -1,7 +1,7 @@
 //! The way from text to tree.
 
 use crate::assemble::{Context, DocLines, Root};
-use crate::ast::{File, PacketEnd, ServiceExpr, ServiceTerm, Set};
+use crate::ast::{Decl, File, Item, PacketEnd, ServiceExpr, ServiceTerm, Set};
 use crate::balance::balance;
 use crate::codes::Code;
 use crate::diag::{Diagnostic, Severity};
@@ -72,16 +72,21 @@ pub fn parse_bytes(file: FileId, bytes: &[u8]) -> Parsed {
             )
             .label("not UTF-8")
             .help("save the file as UTF-8");
-            Parsed { file: File::default(), diagnostics: vec![diagnostic] }
+            skipped(file, diagnostic)
         }
     }
+}
+
+/// A file of which nothing was read: one declaration in error stands for all that it may hold.
+fn skipped(file: FileId, diagnostic: Diagnostic) -> Parsed {
+    let item = Item { docs: Vec::new(), decl: Decl::Error, span: Span::new(file, 0, 0) };
+    Parsed { file: File { items: vec![item], suppressions: Vec::new() }, diagnostics: vec![diagnostic] }
 }
 
 /// The parse and the places of its declarations and clauses, for the printer.
 pub(crate) fn parse_nodes(file: FileId, text: &str) -> (Parsed, Context) {
     if let Some(diagnostic) = unreadable(file, text) {
-        let parsed = Parsed { file: File::default(), diagnostics: vec![diagnostic] };
-        return (parsed, Context::new(file));
+        return (skipped(file, diagnostic), Context::new(file));
     }
     let mut lexed = lex(file, text);
     let mut context = Context::new(file);

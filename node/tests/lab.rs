@@ -33,12 +33,12 @@ fn up_builds_what_was_declared_and_down_leaves_nothing() {
     let options = options("up and down");
     let before = run("ip", &["-br", "link"]);
     let artifacts = tempfile::tempdir().unwrap();
-    scripts(artifacts.path(), &[("c1", idle()), ("c2", idle())]);
-    assert!(matches!(lab::open(&c, &options), Err(LabError::NotUp { missing: 5, .. })));
+    scripts(artifacts.path(), &[("c1", idle()), ("c2", idle()), ("c3", idle())]);
+    assert!(matches!(lab::open(&c, &options), Err(LabError::NotUp { missing: 7, .. })));
 
     let built = lab::up(&c, artifacts.path(), &options).unwrap();
     let names = namespaces(&options);
-    assert_eq!(names.len(), 5, "{names:?}");
+    assert_eq!(names.len(), 7, "{names:?}");
     assert!(names.iter().all(|n| n.len() <= 80), "{names:?}");
     let t = &built.topology;
     let hostile = run("ip", &["-n", &t.nodes[0].netns, "-br", "link", "show", "dev", "tap#web'1\""]);
@@ -61,7 +61,7 @@ fn up_builds_what_was_declared_and_down_leaves_nothing() {
     assert_eq!(lab::open(&c, &options).unwrap().topology.prefix, t.prefix);
     lab::up(&c, artifacts.path(), &options).unwrap();
     assert_eq!(namespaces(&options), names, "up twice");
-    assert_eq!(lab::down(&options).unwrap(), 5);
+    assert_eq!(lab::down(&options).unwrap(), 7);
     assert_eq!(lab::down(&options).unwrap(), 0, "down twice");
     assert!(namespaces(&options).is_empty());
     assert_eq!(run("ip", &["-br", "link"]), before, "the machine's own devices");
@@ -75,7 +75,7 @@ fn a_failing_script_is_named_and_nothing_is_left() {
     }
     let options = options("failing script");
     let artifacts = tempfile::tempdir().unwrap();
-    scripts(artifacts.path(), &[("c1", idle())]);
+    scripts(artifacts.path(), &[("c1", idle()), ("c3", idle())]);
     let error = lab::up(&c, artifacts.path(), &options).unwrap_err();
     assert!(matches!(&error, LabError::NoArtifacts { path } if path.ends_with("c2/nft/apply.sh")), "{error}");
     scripts(artifacts.path(), &[("c2", "echo table is busy >&2; exit 3\n".to_owned())]);
@@ -101,9 +101,9 @@ fn a_killed_up_is_cleaned_away() {
     }
     let options = options("killed up");
     let artifacts = tempfile::tempdir().unwrap();
-    scripts(artifacts.path(), &[("c1", "sleep 2\n".to_owned()), ("c2", idle())]);
+    scripts(artifacts.path(), &[("c1", "sleep 2\n".to_owned()), ("c2", idle()), ("c3", idle())]);
     // From before the first namespace to the middle of the scripts.
-    for namespaces_there in [1, 3, 5] {
+    for namespaces_there in [1, 4, 7] {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "child_that_is_killed"])
             .env("LAB_ARTIFACTS", artifacts.path())
@@ -127,8 +127,8 @@ fn a_killed_up_is_cleaned_away() {
 }
 
 /// A node that forwards everything of the tenant, decides nothing and has counters that never move.
-fn permissive(own: &str, other: &str, local: (&str, &str, &str), remote: (&str, &str)) -> String {
-    let (dev, v4, v6) = local;
+fn permissive(own: &str, other: &str, local: (&str, &str, &str, &str), remote: (&str, &str)) -> String {
+    let (dev, v4, v6, router) = local;
     let (far4, far6) = remote;
     format!(
         r#"#!/bin/sh
@@ -142,6 +142,7 @@ bridge fdb append 02:50:00:00:00:{other} dev vx dst 192.0.2.{other} self
 ip neigh replace 169.254.200.2 lladdr 02:50:00:00:00:{other} dev vx nud permanent
 ip -6 neigh replace fe80::200:2 lladdr 02:50:00:00:00:{other} dev vx nud permanent
 ip address add fe80::1/64 dev {dev} nodad
+ip address add {router}/32 dev {dev}
 ip route add {v4} dev {dev}
 ip -6 route add {v6} dev {dev}
 ip route add {far4} via 169.254.200.2 dev vx onlink
@@ -165,12 +166,13 @@ fn a_fabric_that_forwards_everything_is_seen_through() {
     }
     let options = options("permissive fabric");
     let artifacts = tempfile::tempdir().unwrap();
-    let (web, db) = (("'tap#web'\\''1\"'", "10.1.0.5", "fd00:1::5"), ("-x", "10.1.1.9", "fd00:2::9"));
+    let (web, db) = (("'tap#web'\\''1\"'", "10.1.0.5", "fd00:1::5", "10.1.0.1"), ("-x", "10.1.1.9", "fd00:2::9", "10.1.1.1"));
     scripts(
         artifacts.path(),
         &[
             ("c1", permissive("11", "12", web, ("10.1.1.9", "fd00:2::9"))),
             ("c2", permissive("12", "11", db, ("10.1.0.5", "fd00:1::5"))),
+            ("c3", idle()),
         ],
     );
     let built = lab::up(&c, artifacts.path(), &options).unwrap();

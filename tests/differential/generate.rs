@@ -151,22 +151,26 @@ impl Generator {
             _ => ("front & 10.1.0.0/24", format!("100.64.{n}.0/24")),
         };
         let mut rows = String::new();
+        // One row per client: two rows could show one client under two addresses (PW0303).
+        let first = self.rng.below(self.tenants);
         for row in 0..=self.rng.below(2) {
-            let mut client = self.rng.below(self.tenants);
+            let client = (first + row) % self.tenants;
             if client == t {
-                client = (client + 1) % self.tenants;
+                continue;
             }
             let client = TENANTS[client];
             let n = n * 2 + row;
             let text = match self.rng.below(4) {
-                0 if gateway == "edge" => "to internet".to_owned(),
+                0 if gateway == "edge" && !rows.contains("internet") => "to internet".to_owned(),
                 1 => format!("to {client}.front & 10.1.0.0/24 clients as 100.65.{n}.0/24"),
                 2 => format!("to {client}.cache clients as 100.66.{n}.0/28"),
                 _ => format!("to {client}.web-1 clients as 100.67.{n}.5"),
             };
             let _ = writeln!(rows, "    {text}");
         }
-        self.line(&format!("  expose {set} : {service} via {gateway} as {presented} {{\n{rows}  }}"));
+        if !rows.is_empty() {
+            self.line(&format!("  expose {set} : {service} via {gateway} as {presented} {{\n{rows}  }}"));
+        }
     }
 
     fn gateways(&mut self) {
@@ -189,7 +193,7 @@ impl Generator {
         let one = |rng: &mut Rng| match rng.below(13) {
             n @ 0..9 => SERVICES[n].0.to_owned(),
             9 => "tcp".to_owned(),
-            10 => format!("tcp/{}..{}", 8000 + rng.below(5) * 20, 8060 + rng.below(3) * 20),
+            10 => format!("tcp/{}..{}", 8000 + rng.below(4) * 20, 8060 + rng.below(3) * 20),
             11 => "icmp/8 | udp/53".to_owned(),
             _ => "sctp/5000".to_owned(),
         };

@@ -25,9 +25,6 @@ impl Lowering<'_> {
             // Missing clauses have been reported by the parser.
             let Some(on) = &ast.on else { continue };
             let Some(node) = self.node_id(on) else { continue };
-            if let Some(dev) = &ast.dev {
-                self.device(dev);
-            }
             let Some(dev) = &ast.dev else { continue };
             self.model.endpoints.push(Endpoint {
                 tenant: owner,

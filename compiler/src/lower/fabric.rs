@@ -14,9 +14,14 @@ impl Lowering<'_> {
     pub(super) fn fabric(&mut self) {
         let Some(declared) = self.symbols.fabric else {
             let file = self.files.first().map_or(FileId(0), |f| f.id);
+            self.taint_all = true;
+            // What could not be read may be the fabric.
+            let skipped = |item: &lang::ast::Item| matches!(item.decl, lang::ast::Decl::Error);
+            if self.files.iter().any(|f| f.tree.items.iter().any(skipped)) {
+                return;
+            }
             let d = self.error(Code::PW0004, Span::new(file, 0, 0), "the project declares no fabric");
             d.help = Some("add one `fabric NAME { encap … underlay … precedence … }` to any file".into());
-            self.taint_all = true;
             return;
         };
         let ast = declared.ast;
@@ -96,9 +101,6 @@ impl Lowering<'_> {
         for declared in all {
             let ast = declared.ast;
             let dev = ast.dev.as_ref().map(|d| d.node.clone()).unwrap_or_default();
-            if let Some(dev) = &ast.dev {
-                self.device(dev);
-            }
             // A missing VTEP has been reported by the parser; the unspecified address equals no other node's.
             let unspecified = std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
             self.model.nodes.push(Node {
@@ -109,24 +111,6 @@ impl Lowering<'_> {
                 gateway: ast.gateway,
                 span: ast.name.span,
             });
-        }
-    }
-
-    /// A Linux device name: 1..15 bytes, no `/`, no white space (`dev_valid_name`).
-    pub(super) fn device(&mut self, dev: &lang::ast::Str) {
-        let bad = dev.node.is_empty()
-            || dev.node.len() > 15
-            || dev.node.contains(['/', ':'])
-            || dev.node.chars().any(|c| c.is_whitespace() || c.is_control())
-            || dev.node == "."
-            || dev.node == "..";
-        if bad {
-            let d = self.error(
-                Code::PW0006,
-                dev.span,
-                format!("`{}` is no device name", dev.node.escape_debug()),
-            );
-            d.label = "1 to 15 bytes without `/`, `:` and white space".into();
         }
     }
 }

@@ -33,7 +33,22 @@ impl Lowering<'_> {
                     instance_spans.push(name.span);
                 }
             }
-            let attaches = ast.attaches.iter().filter_map(|a| self.attach(a)).collect();
+            let mut attaches: Vec<Attach> = Vec::new();
+            for written in &ast.attaches {
+                let Some(attach) = self.attach(written) else { continue };
+                let first = attaches.iter().find(|a| a.external == attach.external && a.node == attach.node);
+                if let Some(first) = first.map(|a| a.span) {
+                    let (external, node) =
+                        (&self.model.owners[attach.external].name, &self.model.nodes[attach.node].name);
+                    let message = format!("external `{external}` is attached twice on node `{node}`");
+                    let d = self.error(Code::PW0102, attach.span, message);
+                    d.label = "attached again here".into();
+                    d.related.push(lang::diag::Label { span: first, message: "first attached here".into() });
+                    d.help = Some("an instance reaches an external over one device: keep one of the two".into());
+                    continue;
+                }
+                attaches.push(attach);
+            }
             let masquerades = ast.masquerades.iter().filter_map(|m| self.masquerade(m)).collect();
             self.model.gateways.push(Gateway {
                 name: ast.name.node.clone(),
@@ -130,7 +145,6 @@ impl Lowering<'_> {
 
     fn attach(&mut self, ast: &ast::Attach) -> Option<Attach> {
         let (external, node) = (self.external(&ast.external), self.node_id(&ast.node));
-        self.device(&ast.dev);
         Some(Attach {
             external: external?,
             node: node?,

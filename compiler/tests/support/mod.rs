@@ -111,8 +111,10 @@ pub fn presentable(finding: &Diagnostic) {
         "message: {message}"
     );
     let first = message.chars().next().unwrap_or('A');
-    let shouting =
-        message.split(' ').next().is_some_and(|w| w.len() > 1 && w.chars().all(|c| c.is_ascii_uppercase()));
+    let shouting = message
+        .split(' ')
+        .next()
+        .is_some_and(|w| w.len() > 1 && w.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit()));
     assert!(
         first.is_lowercase() || !first.is_alphabetic() || shouting,
         "message starts in lower case: {message}"

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 
 /// Source ports of chosen packets begin here.
 const FIRST_PORT: u16 = 32_768;
-/// Services that are tried to find a packet for a drop reason.
+/// Services by name that are tried where a test leaves the choice.
 const SERVICES_TRIED: usize = 48;
 /// A host of a range: neither its network's nor its broadcast address where it has those.
 fn middle(lo: u128, hi: u128) -> u128 {
@@ -42,6 +42,7 @@ pub(crate) struct Chooser<'a> {
     stations: &'a Stations<'a>,
     underlay: BTreeSet<(Family, u128)>,
     routers: BTreeSet<(OwnerId, Family, u128)>,
+    named: ServiceSet,
     /// Added to every chosen source port, so that two choices of one pair are two connections.
     next: u16,
 }
@@ -54,7 +55,7 @@ impl<'a> Chooser<'a> {
             .values()
             .flat_map(|s| s.prefixes.iter().map(|p| (s.tenant, p.prefix.family, p.router)))
             .collect();
-        Self { c, stations, underlay: underlay_addresses(c).collect(), routers, next: 0 }
+        Self { c, stations, underlay: underlay_addresses(c).collect(), routers, named: named(c), next: 0 }
     }
 
     /// Makes the packets chosen from now on differ from earlier ones.
@@ -144,7 +145,10 @@ impl<'a> Chooser<'a> {
         let mut out = Vec::new();
         for channel in channels.filter(|ch| ch.src == src.owner && ch.dst == dst.owner) {
             if channel.src_set.contains(family, src.address) && channel.dst_set.contains(family, dst.address) {
-                for b in service.intersect(&channel.service).boxes {
+                let possible = service.intersect(&channel.service);
+                // What no rule names is decided like the smallest of the rest, so these two are enough.
+                let named = possible.intersect(&self.named);
+                for b in possible.boxes.into_iter().chain(named.boxes) {
                     out.extend(self.fields(family, &b).into_iter().flat_map(|(protocol, x, y)| {
                         self.on_channels(&Flow { src, dst, family, protocol, x, y }).collect::<Vec<_>>()
                     }));
@@ -186,7 +190,9 @@ impl<'a> Chooser<'a> {
 
     /// A packet from an endpoint that `eval` denies for this reason.
     pub(crate) fn denied(&self, reason: Reason) -> Option<Shot> {
-        let services = self.services();
+        // And one that most likely no rule names.
+        let unnamed = ServiceBox { proto: (proto::TCP, proto::TCP), x: (0, u16::MAX), y: (64_999, 64_999) };
+        let services: Vec<ServiceBox> = std::iter::once(unnamed).chain(self.named.boxes.iter().copied()).collect();
         let tenants = self.stations.all().into_iter().filter(|(_, end)| self.c.model.owners[end.owner].is_tenant());
         tenants
             .flat_map(|(family, src)| {
@@ -242,12 +248,12 @@ impl<'a> Chooser<'a> {
             .collect()
     }
 
-    /// Services that some rule or exposure names, and one that most likely none does.
-    fn services(&self) -> Vec<ServiceBox> {
-        let named = self.c.model.rules.values().map(|r| &r.service);
-        let exposed = self.c.model.exposures.values().map(|e| &e.service);
-        let unnamed = ServiceBox { proto: (proto::TCP, proto::TCP), x: (0, u16::MAX), y: (64_999, 64_999) };
-        let boxes: BTreeSet<ServiceBox> = named.chain(exposed).flat_map(|s| s.boxes.iter().copied()).collect();
-        std::iter::once(unnamed).chain(boxes).take(SERVICES_TRIED).collect()
-    }
+}
+
+/// Services that some rule or exposure names.
+fn named(c: &Compiled) -> ServiceSet {
+    let ruled = c.model.rules.values().map(|r| &r.service);
+    let exposed = c.model.exposures.values().map(|e| &e.service);
+    let boxes: BTreeSet<ServiceBox> = ruled.chain(exposed).flat_map(|s| s.boxes.iter().copied()).collect();
+    ServiceSet { boxes: boxes.into_iter().take(SERVICES_TRIED).collect() }
 }

@@ -122,8 +122,8 @@ impl<'a> Judge<'a> {
     fn denied(&self, row: Row, number: u32, shot: &Shot) -> Row {
         let entry = self.range.entry(shot).map_or_else(String::new, |n| self.node_name(n));
         let expected = Expected::Deny { node: entry, reason: reason(self.chooser, shot).to_owned() };
-        let seen = self.observed(self.key(number, shot), shot.from);
-        self.dropped(row, number, expected, seen)
+        let key = self.key(number, shot);
+        self.dropped(row, number, expected, key, shot.from)
     }
 
     /// The row of an injected frame.
@@ -147,24 +147,29 @@ impl<'a> Judge<'a> {
                 let expected = Expected::Deny { node: self.node_name(i.node), reason: i.reason.to_owned() };
                 // An external has no station of its own here; what it sends must not come out anywhere.
                 let from = station_of(i.from).unwrap_or(Station::External(usize::MAX));
-                let seen = self.observed(Some(Key::Shot(number)), from);
                 let row = Row {
                     sent: Some(i.sent.clone()),
                     packet: i.packet.as_ref().map(|(p, _)| packet_line(c, p)),
                     decision: i.packet.as_ref().map(|(p, d)| decision_line(c, p.family, d)),
                     ..row
                 };
-                self.dropped(row, number, expected, seen)
+                self.dropped(row, number, expected, Some(Key::Shot(number)), from)
             }
         }
     }
 
-    fn dropped(&self, row: Row, number: u32, expected: Expected, seen: Observed) -> Row {
+    fn dropped(&self, row: Row, number: u32, expected: Expected, key: Option<Key>, from: Station) -> Row {
+        let seen = self.observed(key, from);
+        let answered = self.events.iter().any(|e| {
+            Some(e.seen.key) == key && e.seen.role == Role::Reply && station_of(e.place) == Some(from)
+        });
         let none = Drops::new();
         let counted = self.counted.get(&number).unwrap_or(&none);
         let Expected::Deny { reason, .. } = &expected else { return row };
         let why = if !seen.arrived.is_empty() {
             Some("it arrived".to_owned())
+        } else if answered {
+            Some("it was answered".to_owned())
         } else if !counted.contains_key(reason) {
             Some(format!("nothing was counted as {reason}"))
         } else {
@@ -177,7 +182,7 @@ impl<'a> Judge<'a> {
             counted.keys().cloned().collect()
         };
         let outcome = if why.is_none() { Outcome::Passed } else { Outcome::Failed };
-        Row { outcome, why, expected: Some(expected), seen: Some(Observed { dropped, ..seen }), ..row }
+        Row { outcome, why, expected: Some(expected), seen: Some(Observed { dropped, reply: answered.then_some(true), ..seen }), ..row }
     }
 
     /// What the packets of a shot are recognised by; `None`: the sender's kernel never sent it.

@@ -1,0 +1,125 @@
+//! The files of a build and their manifest. Nothing is written here.
+
+use crate::Backend;
+use crate::nft::Nft;
+use compiler::Compiled;
+use compiler::ids::NodeId;
+use lang::diag::Diagnostic;
+use lang::source::Sources;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Artifact {
+    /// With `/`, relative to the node's folder in a backend, to the output folder in a bundle.
+    pub path: String,
+    pub executable: bool,
+    pub bytes: Vec<u8>,
+}
+
+/// What is built.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// Names of nodes; empty: all.
+    pub nodes: BTreeSet<String>,
+    /// The version of the tool, for the manifest.
+    pub version: String,
+}
+
+/// Everything that `build` writes.
+#[derive(Debug, Clone)]
+pub struct Bundle {
+    pub manifest: Manifest,
+    /// By path, `manifest.json` included.
+    pub files: Vec<Artifact>,
+}
+
+/// `manifest.json`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Manifest {
+    pub format_version: &'static str,
+    pub project: String,
+    /// BLAKE3 over all sources: paths and texts.
+    pub generation: String,
+    pub tool: Tool,
+    pub nodes: BTreeMap<String, NodeManifest>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Tool {
+    pub name: &'static str,
+    pub version: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct NodeManifest {
+    /// Path relative to the output folder → BLAKE3 digest of the file.
+    pub files: BTreeMap<String, String>,
+    /// Name as written → as emitted, where a target could not hold it.
+    pub names: BTreeMap<String, String>,
+}
+
+/// Builds the nft target of the nodes asked for. All that an error names is found, over all nodes.
+///
+/// # Errors
+/// PW0801: what the target cannot express exactly.
+pub fn build(compiled: &Compiled, sources: &Sources, request: &Request) -> Result<Bundle, Vec<Diagnostic>> {
+    let mut files = Vec::new();
+    let mut nodes = BTreeMap::new();
+    let mut diagnostics: Vec<Diagnostic> = Vec::new();
+    let wanted: Vec<(NodeId, &str)> = compiled
+        .model
+        .nodes
+        .iter()
+        .map(|(id, node)| (id, node.name.as_str()))
+        .filter(|(_, name)| request.nodes.is_empty() || request.nodes.contains(*name))
+        .collect();
+    for (id, name) in wanted {
+        match Nft.lower(compiled, sources, id) {
+            Ok(model) => {
+                let mut entry = NodeManifest { names: model.names.clone(), ..NodeManifest::default() };
+                for artifact in Nft.print(&model) {
+                    let path = format!("{name}/{}", artifact.path);
+                    entry.files.insert(path.clone(), blake3::hash(&artifact.bytes).to_hex().to_string());
+                    files.push(Artifact { path, ..artifact });
+                }
+                nodes.insert(name.to_owned(), entry);
+            }
+            Err(found) => {
+                for diagnostic in found {
+                    if !diagnostics.contains(&diagnostic) {
+                        diagnostics.push(diagnostic);
+                    }
+                }
+            }
+        }
+    }
+    if !diagnostics.is_empty() {
+        return Err(diagnostics);
+    }
+    let manifest = Manifest {
+        format_version: "1.0",
+        project: compiled.model.fabric.name.clone(),
+        generation: generation(sources),
+        tool: Tool { name: "partywall", version: request.version.clone() },
+        nodes,
+    };
+    let mut bytes = serde_json::to_vec_pretty(&manifest).unwrap_or_default();
+    bytes.push(b'\n');
+    files.push(Artifact { path: "manifest.json".into(), executable: false, bytes });
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(Bundle { manifest, files })
+}
+
+/// BLAKE3 over paths and texts, sorted by path, each preceded by its length.
+fn generation(sources: &Sources) -> String {
+    let mut files: Vec<(&str, &str)> = sources.iter().map(|(_, s)| (s.path(), s.text())).collect();
+    files.sort_unstable();
+    let mut hasher = blake3::Hasher::new();
+    for part in files.into_iter().flat_map(|(path, text)| [path, text]) {
+        hasher.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
+        hasher.update(part.as_bytes());
+    }
+    hasher.finalize().to_hex().to_string()
+}

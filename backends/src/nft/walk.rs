@@ -1,0 +1,99 @@
+//! Decides a packet with the tables of a ruleset, in the order of the program: what the text says, without a kernel.
+
+use super::model::{Atom, Direction, Ruleset, Table};
+use compiler::algebra::Family;
+use compiler::packet::{self, Fields};
+
+/// The first packet of a connection, as the program meets it.
+#[derive(Debug, Clone)]
+pub struct Arrived<'a> {
+    /// The device it came in by.
+    pub dev: &'a str,
+    /// The sender's role; 0 from a workload or an external.
+    pub role: u32,
+    pub zone: u16,
+    pub direction: Direction,
+    pub family: Family,
+    pub src: u128,
+    pub dst: u128,
+    pub protocol: u8,
+    /// Source port or ICMP type.
+    pub x: u16,
+    /// Destination port or ICMP code.
+    pub y: u16,
+}
+
+/// Where the program ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// In the permanent chain of a reason.
+    Dropped(&'static str),
+    /// Forwarded with this routing mark (slot 0).
+    Sent(u32),
+    /// To a gateway: the verdict, from which the instance follows.
+    Via(u32),
+}
+
+/// The first entry whose key holds these values; exact keys first.
+fn lookup<'r>(rules: &'r Ruleset, table: Table, key: &[Atom]) -> Option<&'r Atom> {
+    let entries = rules.tables.get(&table)?;
+    if let Some(entry) = entries.get(key) {
+        return entry.value.as_ref();
+    }
+    let holds = |have: &Atom, want: &Atom| match (have, want) {
+        (Atom::Address(f, lo, hi), Atom::Address(g, at, _)) => f == g && lo <= at && at <= hi,
+        (Atom::Proto(lo, hi), Atom::Proto(at, _)) => lo <= at && at <= hi,
+        (Atom::Port(lo, hi), Atom::Port(at, _)) => lo <= at && at <= hi,
+        _ => have == want,
+    };
+    entries
+        .iter()
+        .find(|(have, _)| have.len() == key.len() && have.iter().zip(key).all(|(h, w)| holds(h, w)))
+        .and_then(|(_, entry)| entry.value.as_ref())
+}
+
+/// Decides the original direction's first packet, or a reply if `direction` says so (addresses stay the original ones).
+#[must_use]
+pub fn walk(rules: &Ruleset, p: &Arrived<'_>) -> Outcome {
+    let context = [
+        Atom::Device(p.dev.to_owned()),
+        Atom::Mark(p.role),
+        Atom::Zone(p.zone),
+        Atom::Direction(p.direction),
+    ];
+    let Some(context) = lookup(rules, Table::Context, &context).cloned() else { return Outcome::Dropped("bad_vtep") };
+    let end = |address| Atom::Address(p.family, address, address);
+    let (src, dst) = match p.family {
+        Family::V4 => ([Table::Src4, Table::SrcRange4], [Table::Dst4, Table::DstRange4]),
+        Family::V6 => ([Table::Src6, Table::SrcRange6], [Table::Dst6, Table::DstRange6]),
+    };
+    let classify = |tables: [Table; 2], address: u128| {
+        tables.into_iter().find_map(|t| lookup(rules, t, &[context.clone(), end(address)]).cloned())
+    };
+    let Some(source) = classify(src, p.src) else { return Outcome::Dropped("unknown_source") };
+    let Some(destination) = classify(dst, p.dst) else { return Outcome::Dropped("no_route") };
+    let Some(pair) = lookup(rules, Table::Pair, &[destination, source]).cloned() else {
+        return Outcome::Dropped("not_exposed");
+    };
+    let port = |at| Atom::Port(at, at);
+    let proto = Atom::Proto(p.protocol, p.protocol);
+    let found = match packet::fields(p.protocol) {
+        Fields::Ports => lookup(rules, Table::Verdict, &[pair.clone(), proto, port(p.x), port(p.y)]),
+        Fields::Icmp => lookup(rules, Table::Verdict, &[pair.clone(), proto, port(0), port(p.x << 8 | p.y)]),
+        Fields::None => lookup(rules, Table::Protocol, &[pair.clone(), proto]),
+    };
+    let Some(verdict) = found.or_else(|| lookup(rules, Table::Rest, &[pair])).cloned() else {
+        return Outcome::Dropped("by_default");
+    };
+    match (lookup(rules, Table::Action, std::slice::from_ref(&verdict)), &verdict) {
+        (Some(Atom::Permanent(chain)), _) => Outcome::Dropped(chain),
+        (Some(Atom::Chain(chain)), Atom::Class(number)) if chain == "via" => Outcome::Via(*number),
+        (Some(Atom::Chain(_)), _) => {
+            match lookup(rules, Table::Route, &[verdict.clone(), Atom::Direction(p.direction)]) {
+                Some(Atom::Mark(mark)) => Outcome::Sent(*mark),
+                _ => Outcome::Dropped("no_route"),
+            }
+        }
+        _ => Outcome::Dropped("by_default"),
+    }
+}

@@ -1,0 +1,227 @@
+#!/bin/sh
+@HEAD@
+# Needs root, nft, ip and bridge. May be run again at any time, also in a network namespace; exit status 2: the kernel
+# refused a step, and what ran before runs on.
+set -eu
+
+SUFFIX=@SUFFIX@
+DEVICES='@DEVICES@'
+WORKLOADS='@WORKLOADS@'
+OUTSIDE='@OUTSIDE@'
+
+case $0 in
+*/*) cd "${0%/*}" ;;
+esac
+
+fail() {
+    printf '%s\n' "apply.sh: $1" >&2
+    exit 2
+}
+
+# Sets `slot` and `suffix` to those of the running generation; empty before the first.
+running() {
+    slot='' suffix=''
+    rule=$(nft list chain inet partywall flip_raw 2>/dev/null) || return 0
+    case $rule in
+    *'meta mark set 0x00000000'*) slot=0 ;;
+    *'meta mark set 0x00000001'*) slot=1 ;;
+    *) return 0 ;;
+    esac
+    rest=$(nft list map inet partywall slot_decide)
+    rest=${rest#*"0x0000000$slot : goto decide_"}
+    suffix=${rest%%[!0-9a-f]*}
+}
+
+# Writes a setting of the kernel's, if it is there and differs.
+setting() {
+    [ -e "/proc/sys/net/$1" ] || return 0
+    read -r now <"/proc/sys/net/$1" || now=''
+    [ "$now" = "$2" ] || printf '%s\n' "$2" >"/proc/sys/net/$1"
+}
+
+settings() {
+    setting ipv4/conf/all/rp_filter 0
+    setting ipv4/conf/all/send_redirects 0
+    # What the kernel answers to a tenant's packet goes by that tenant's table.
+    setting ipv4/fwmark_reflect 1
+    setting ipv6/fwmark_reflect 1
+    for dev in $DEVICES $WORKLOADS $OUTSIDE; do
+        setting "ipv4/conf/$dev/rp_filter" 0
+        setting "ipv4/conf/$dev/send_redirects" 0
+        setting "ipv6/conf/$dev/accept_ra" 0
+    done
+    for dev in $WORKLOADS; do
+        setting "ipv4/conf/$dev/proxy_arp" 1
+        setting "ipv4/neigh/$dev/proxy_delay" 0
+        setting "ipv6/conf/$dev/proxy_ndp" 1
+        setting "ipv6/neigh/$dev/proxy_delay" 0
+    done
+    setting ipv4/ip_forward 1
+    setting ipv6/conf/all/forwarding 1
+}
+
+# Names of the VXLAN devices of partywall's group, between spaces.
+vxlans() {
+    have=' '
+    while read -r _ name _; do
+        name=${name%:}
+        have="$have${name%%@*} "
+    done <<EOF
+$(ip -o link show group 20568 type vxlan)
+EOF
+}
+
+links() {
+    vxlans
+    while IFS= read -r line; do
+        case $line in
+        '#'*) continue ;;
+        'link add name '*)
+            name=${line#link add name }
+            case $have in
+            *" ${name%% *} "*) continue ;;
+            esac
+            ;;
+        esac
+        printf '%s\n' "$line"
+    done <links.batch | ip -batch - && bridge -batch fdb.batch
+}
+
+# The lines of file $1 with the numbers of slot $2; $3 says whether rules are wanted too.
+slotted() {
+    while IFS= read -r line; do
+        case $line in
+        '#'*) continue ;;
+        'rule '*) [ "$3" = rules ] || continue ;;
+        esac
+        rest=${line#* table }
+        number=$((${rest%% *} + $2))
+        rest=${rest#* }
+        case $rest in
+        'fwmark '*) rest="fwmark $number/${rest#*/}" ;;
+        esac
+        printf '%s table %s %s\n' "${line%% table *}" "$number" "$rest"
+    done <"$1"
+}
+
+routes() {
+    slotted routes.batch "$1" "$2" | ip -batch - && slotted routes6.batch "$1" "$2" | ip -6 -batch -
+}
+
+# Takes the rules and tables of slot $1 away.
+clear_slot() {
+    for family in -4 -6; do
+        ip "$family" rule show | while read -r preference _ _ _ mark _ table _ protocol _; do
+            if [ "$preference" = 20567: ] && [ "$protocol" = 87 ] && [ $((table & 1)) -eq "$1" ]; then
+                printf 'rule delete preference 20567 fwmark %s table %s\n' "$mark" "$table"
+                printf 'route flush table %s\n' "$table"
+            fi
+        done | ip "$family" -force -batch - 2>/dev/null || :
+    done
+}
+
+# Takes the objects of all generations but the one with suffix $1 away; nothing may lead to slot $2.
+sweep() {
+    kept=' '
+    while read -r _ kind _ _ name _; do
+        [ "$kind" = counter ] || break
+        name=${name#\"}
+        kept="$kept${name%\"} "
+    done <<EOF
+$(while IFS= read -r line; do
+        case $line in
+        'add counter '*) printf '%s\n' "$line" ;;
+        'table '*) break ;;
+        esac
+    done <stage.nft)
+EOF
+    flushes='' maps='' chains='' counters='' elements=''
+    newline='
+'
+    for family in inet arp; do
+        while read -r kind name _; do
+            case $kind:$name in
+            map:slot_*)
+                case $(nft list map "$family" partywall "$name") in
+                *"0x0000000$2 : "*)
+                    elements="${elements}delete element $family partywall $name { $2 }$newline"
+                    ;;
+                esac
+                ;;
+            *:*_"$1") ;;
+            chain:*_[0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f])
+                flushes="${flushes}flush chain $family partywall $name$newline"
+                chains="${chains}delete chain $family partywall $name$newline"
+                ;;
+            map:*_[0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f] | \
+                set:*_[0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f])
+                maps="${maps}delete $kind $family partywall $name$newline"
+                ;;
+            counter:rule_*)
+                case $kept in
+                *" $name "*) ;;
+                *) counters="${counters}delete counter $family partywall \"$name\"$newline" ;;
+                esac
+                ;;
+            esac
+        done <<EOF
+$(nft -t list table "$family" partywall)
+EOF
+    done
+    printf '%s' "$elements$flushes$maps$chains$counters" | nft -f -
+}
+
+# Takes devices away that no generation has any more.
+sweep_devices() {
+    vxlans
+    for dev in $have; do
+        case " $DEVICES " in
+        *" $dev "*) ;;
+        *) ip link delete dev "$dev" ;;
+        esac
+    done
+}
+
+for tool in nft ip bridge; do
+    command -v "$tool" >/dev/null 2>&1 || fail "$tool is not installed"
+done
+for dev in $WORKLOADS $OUTSIDE; do
+    ip link show dev "$dev" >/dev/null 2>&1 || fail "device $dev is not there"
+done
+
+running
+nft -f base.nft || fail 'base.nft was refused; nothing has changed'
+links || fail 'devices or neighbours were refused; the running generation goes on'
+settings
+
+if [ "$suffix" = "$SUFFIX" ]; then
+    routes "$slot" same || fail 'routes were refused'
+    exit 0
+fi
+
+case $slot in
+0) next=1 ;;
+*) next=0 ;;
+esac
+
+# What an attempt that was cut short may have left.
+sweep "${suffix:-none}" "$next" || fail 'leftovers could not be taken away; the running generation goes on'
+clear_slot "$next"
+
+if ! routes "$next" rules; then
+    clear_slot "$next"
+    fail 'routes were refused; the running generation goes on'
+fi
+if ! nft -D slot="$next" -f stage.nft; then
+    clear_slot "$next"
+    fail 'stage.nft was refused; the running generation goes on'
+fi
+if ! nft -D slot="$next" -f commit.nft; then
+    nft -D slot="$next" -f sweep.nft || :
+    clear_slot "$next"
+    fail 'commit.nft was refused; the running generation goes on'
+fi
+
+sweep "$SUFFIX" "$((1 - next))" || fail 'the new generation runs; the old one could not be taken away'
+clear_slot "$((1 - next))"
+sweep_devices
