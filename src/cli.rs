@@ -82,6 +82,15 @@ pub struct Judging {
     pub jobs: Option<NonZeroUsize>,
 }
 
+/// How far proofs go.
+#[derive(Debug, Clone, Args)]
+pub struct Proving {
+    /// Steps of the solver for one question, a number that means the same on every machine; a question that needs more
+    /// is undecided (PW0901)
+    #[arg(long, value_name = "N", default_value_t = verifier::Options::DEFAULT_BUDGET)]
+    pub solver_budget: u32,
+}
+
 /// What findings weigh.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Levels {
@@ -100,6 +109,8 @@ enum Command {
     Explain(commands::explain::ExplainArgs),
     Eval(commands::eval::EvalArgs),
     Trace(commands::trace::TraceArgs),
+    Build(commands::build::BuildArgs),
+    Lab(commands::lab::LabArgs),
     Init(commands::init::InitArgs),
     Completions(commands::completions::CompletionsArgs),
     Man(commands::man::ManArgs),
@@ -126,6 +137,8 @@ pub fn run() -> Exit {
         Command::Explain(args) => commands::explain::run(args),
         Command::Eval(args) => commands::eval::run(&cli.global, args),
         Command::Trace(args) => commands::trace::run(&cli.global, args),
+        Command::Build(args) => commands::build::run(&cli.global, args),
+        Command::Lab(args) => commands::lab::run(&cli.global, args),
         Command::Init(args) => commands::init::run(args),
         Command::Completions(args) => commands::completions::run(args),
         Command::Man(args) => commands::man::run(args),

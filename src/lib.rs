@@ -2,6 +2,7 @@
 //! everything that has a meaning lies in the crates below.
 
 pub mod analysis;
+mod artifacts;
 pub mod cli;
 mod commands;
 pub mod exit;

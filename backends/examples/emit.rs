@@ -11,8 +11,8 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     let (project, out) = (arguments.next().unwrap(), arguments.next().unwrap());
     let project = common::folder(Path::new(&project));
-    let request = backends::Request { version: "0".into(), ..Default::default() };
-    let bundle = backends::build(&project.compiled, &project.sources, &request).unwrap();
+    let request = partywall_backends::Request { version: "0".into(), ..Default::default() };
+    let bundle = partywall_backends::build(&project.compiled, &project.sources, &request).unwrap();
     for file in &bundle.files {
         let path = Path::new(&out).join(&file.path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -120,13 +120,13 @@ clear_slot() {
     done
 }
 
-# Takes the objects of all generations but the one with suffix $1 away; nothing may lead to slot $2.
+# Takes the objects of all generations but the one with suffix $1 away; nothing may lead to slot $2. With `rules` as $3
+# also the counters of rules that this generation does not have.
 sweep() {
     kept=' '
     while read -r _ kind _ _ name _; do
         [ "$kind" = counter ] || break
-        name=${name#\"}
-        kept="$kept${name%\"} "
+        kept="$kept$name "
     done <<EOF
 $(while IFS= read -r line; do
         case $line in
@@ -158,9 +158,9 @@ EOF
                 maps="${maps}delete $kind $family partywall $name$newline"
                 ;;
             counter:rule_*)
-                case $kept in
-                *" $name "*) ;;
-                *) counters="${counters}delete counter $family partywall \"$name\"$newline" ;;
+                case $3$kept in
+                keep* | *" $name "*) ;;
+                *) counters="${counters}delete counter $family partywall $name$newline" ;;
                 esac
                 ;;
             esac
@@ -205,7 +205,7 @@ case $slot in
 esac
 
 # What an attempt that was cut short may have left.
-sweep "${suffix:-none}" "$next" || fail 'leftovers could not be taken away; the running generation goes on'
+sweep "${suffix:-none}" "$next" keep || fail 'leftovers could not be taken away; the running generation goes on'
 clear_slot "$next"
 
 if ! routes "$next" rules; then
@@ -222,6 +222,6 @@ if ! nft -D slot="$next" -f commit.nft; then
     fail 'commit.nft was refused; the running generation goes on'
 fi
 
-sweep "$SUFFIX" "$((1 - next))" || fail 'the new generation runs; the old one could not be taken away'
+sweep "$SUFFIX" "$((1 - next))" rules || fail 'the new generation runs; the old one could not be taken away'
 clear_slot "$((1 - next))"
 sweep_devices

@@ -43,6 +43,8 @@ pub struct Fabric {
     /// Bytes.
     pub underlay_mtu: u32,
     pub underlay_family: Family,
+    /// Where both are written; `None`: they are missing or in error, and nothing is judged by them.
+    pub underlay_span: Option<Span>,
     /// Highest first.
     pub tiers: Vec<Tier>,
     pub unknown_vni_log: bool,
@@ -58,6 +60,7 @@ impl Default for Fabric {
             port: 4789,
             underlay_mtu: 1500,
             underlay_family: Family::V4,
+            underlay_span: None,
             tiers: Vec::new(),
             unknown_vni_log: false,
             stateless_replies: None,

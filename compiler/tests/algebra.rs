@@ -38,7 +38,7 @@ fn listed(set: &AddrSet, family: Family, base: u128) -> BTreeSet<u128> {
 /// Ascending, disjoint, never adjacent: one value for one set.
 fn canonical(set: &RangeSet) -> bool {
     set.ranges().iter().all(|(lo, hi)| lo <= hi)
-        && set.ranges().windows(2).all(|pair| pair[0].1 < u128::MAX && pair[0].1 + 1 < pair[1].0)
+        && set.ranges().iter().zip(set.ranges().iter().skip(1)).all(|(a, b)| a.1 < u128::MAX && a.1 + 1 < b.0)
 }
 
 /// Prefixes of at most 256 addresses within the window.
@@ -89,8 +89,8 @@ proptest! {
         prop_assert!(cover.windows(2).all(|pair| pair[0].hi() < pair[1].lo()));
         // No prefix can be made wider: each is one of the largest that the set holds, and those are unique.
         for prefix in &cover {
-            if prefix.len() > 0 {
-                let wider = Prefix::new(family, prefix.lo(), prefix.len() - 1);
+            if let Some(shorter) = prefix.len().checked_sub(1) {
+                let wider = Prefix::new(family, prefix.lo(), shorter);
                 prop_assert!(!AddrSet::prefix(wider).is_subset(&x), "{prefix} of {x:?}");
             }
         }

@@ -1,8 +1,6 @@
 //! The evaluator against the language reference, read literally: every table is searched entry by entry, nothing is
 //! flattened, sorted or shared with the compiled form beyond the declarations themselves.
 
-mod support;
-
 use lang::ast::Date;
 use lang::diag::Severity;
 use lang::span::FileId;

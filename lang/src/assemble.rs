@@ -7,7 +7,7 @@ mod members;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use lalrpop_util::ErrorRecovery;
+use lalrpop_util::{ErrorRecovery, ParseError};
 
 use crate::ast::*;
 use crate::codes::Code;
@@ -175,6 +175,8 @@ pub struct Context {
     pub diagnostics: Sink,
     /// `///` lines by the offset of the token that follows; taken by what begins there.
     pub docs: BTreeMap<u32, DocLines>,
+    /// Where tokens begin that follow a bad one, ascending: what is unexpected there has been explained.
+    pub after_bad: Vec<u32>,
     /// Every declaration and clause, children before their parents.
     pub nodes: Vec<(NodeKind, Span)>,
 }
@@ -205,7 +207,13 @@ impl<T> Once<T> {
 impl Context {
     #[must_use]
     pub fn new(file: FileId) -> Self {
-        Self { file, diagnostics: Sink::default(), docs: BTreeMap::new(), nodes: Vec::new() }
+        Self {
+            file,
+            diagnostics: Sink::default(),
+            docs: BTreeMap::new(),
+            after_bad: Vec::new(),
+            nodes: Vec::new(),
+        }
     }
 
     #[must_use]
@@ -236,8 +244,18 @@ impl Context {
 
     /// Reports an error that the grammar stepped over.
     pub fn recover(&mut self, recovery: ErrorRecovery<u32, Token<'_>, ()>) {
+        self.syntax_error(recovery.error);
+    }
+
+    /// Reports what the grammar found unexpected, unless the lexer has explained it.
+    pub fn syntax_error(&mut self, error: ParseError<u32, Token<'_>, ()>) {
+        if let ParseError::UnrecognizedToken { token: (start, ..), .. } = &error
+            && self.after_bad.binary_search(start).is_ok()
+        {
+            return;
+        }
         let file = self.file;
-        self.diagnostics.report_if(|| messages::syntax(file, recovery.error));
+        self.diagnostics.report_if(|| messages::syntax(file, error));
     }
 
     /// Registers a clause that has no room for `///` lines in the tree; the printer keeps them.

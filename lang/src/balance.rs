@@ -187,7 +187,7 @@ impl<'s> Balance<'_, 's> {
                 Token::Open | Token::Close => self.parens = 0,
                 _ => {}
             }
-            self.close_ports(token, *span);
+            self.close_lists(token, *span);
             let token = match token {
                 Token::Open => self.brace_open(*span),
                 Token::Close => self.brace_close(),
@@ -218,7 +218,7 @@ impl<'s> Balance<'_, 's> {
         let (Token::Ident(name), start) = self.tokens.get(at)? else { return None };
         let (Token::Colon, end) = self.tokens.get(at + 1)? else { return None };
         let Token::Kw(Kw::Allow | Kw::Deny | Kw::Pass | Kw::Expose) = self.kind(at + 2)? else { return None };
-        self.close_ports(&Token::Label(name), *start);
+        self.close_lists(&Token::Label(name), *start);
         self.out.push((Token::Label(name), start.to(*end)));
         Some(at + 2)
     }
@@ -265,7 +265,9 @@ impl<'s> Balance<'_, 's> {
         let after = self.out.last().map(|(token, _)| token);
         let (kind, token) = match after {
             // In `policy p in from {` it is a tier's name.
-            Some(Token::Kw(Kw::From)) if self.out.iter().rev().nth(1).is_some_and(|(t, _)| *t == Token::Kw(Kw::In)) => {
+            Some(Token::Kw(Kw::From))
+                if self.out.iter().rev().nth(1).is_some_and(|(t, _)| *t == Token::Kw(Kw::In)) =>
+            {
                 (Brace::Body, Token::Open)
             }
             Some(Token::Slash | Token::Kw(Kw::From)) => (Brace::Ports, Token::PortsOpen),
@@ -292,20 +294,35 @@ impl<'s> Balance<'_, 's> {
         }
     }
 
-    /// A list of ports ends where something stands that no such list can hold.
-    fn close_ports(&mut self, token: &Token<'s>, span: Span) {
-        if self.open.last().is_none_or(|open| open.kind != Brace::Ports) {
-            return;
-        }
-        let ends = match token {
-            Token::Kw(_) | Token::Label(_) | Token::Pipe | Token::Arrow | Token::Open | Token::Colon => true,
-            Token::Ident(_) => {
-                matches!(self.out.last(), Some((Token::Int(_), _)))
+    /// A list of ports, prefixes or rows ends where something stands that no such list can hold.
+    fn close_lists(&mut self, token: &Token<'s>, span: Span) {
+        let Some(open) = self.open.last() else { return };
+        let (ends, what) = match open.kind {
+            Brace::Ports => {
+                let ends = match token {
+                    Token::Kw(_)
+                    | Token::Label(_)
+                    | Token::Pipe
+                    | Token::Arrow
+                    | Token::Open
+                    | Token::Colon => true,
+                    Token::Ident(_) => matches!(self.out.last(), Some((Token::Int(_), _))),
+                    _ => false,
+                };
+                (ends, "the list of ports ends before this")
             }
-            _ => false,
+            Brace::Inner => {
+                let member = Token::Kw(Kw::Group);
+                let ends = *token == member
+                    || matches!(token, Token::Label(_) | Token::Kw(Kw::Segment | Kw::Route | Kw::Expose));
+                (ends, "the next member of the tenant begins here")
+            }
+            Brace::Body => return,
         };
         if ends {
-            self.close_one(span, "the list of ports ends before this");
+            self.close_one(span, what);
+            // A list of ports in a row of an exposure, say.
+            self.close_lists(token, span);
         }
     }
 

@@ -18,7 +18,14 @@ pub use print::{print, print_set};
 /// # Errors
 /// The errors of syntax in `text` (spans in file 0): what cannot be parsed is not laid out.
 pub fn format(text: &str) -> Result<String, Vec<Diagnostic>> {
-    let file = FileId::default();
+    format_file(FileId::default(), text)
+}
+
+/// As [`format()`], with the spans of the errors in `file`.
+///
+/// # Errors
+/// The errors of syntax in `text`.
+pub fn format_file(file: FileId, text: &str) -> Result<String, Vec<Diagnostic>> {
     let (parsed, context) = parse_nodes(file, text);
     if parsed.has_errors() {
         return Err(parsed.diagnostics.into_iter().filter(|d| d.severity == Severity::Error).collect());

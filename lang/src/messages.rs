@@ -62,10 +62,18 @@ fn help(token: &Token<'_>, expected: &Expected<'_>) -> Option<String> {
         Token::Ident(_) if expected.has("string") && !expected.name => {
             Some("put the text in quotes".to_owned())
         }
-        Token::Ident(name) => {
-            let word = suggest(name, expected.words.iter().copied())?;
-            Some(format!("did you mean `{word}`?"))
+        Token::Ident(name) => match suggest(name, expected.words.iter().copied()) {
+            Some(word) => Some(format!("did you mean `{word}`?")),
+            None if expected.has(",") && !expected.has("&") => {
+                Some("put `,` between the names of a list".to_owned())
+            }
+            None => None,
+        },
+        Token::Comma if expected.has("from") && !expected.has("&") => {
+            Some("several ports stand in braces: `tcp/{80, 443}`".to_owned())
         }
+        Token::Comma if expected.has("|") => Some("a union is written `a | b`".to_owned()),
+        Token::Colon if expected.has("/") => Some("a port stands after `/`: `tcp/443`".to_owned()),
         Token::Equals | Token::Greater if expected.has("->") => Some("an arrow is written `->`".to_owned()),
         Token::Kw(kw) if kw.starts_declaration() => None,
         Token::Kw(_) | Token::Stray(_) | Token::MemberGroup | Token::GatewayFlag if expected.name => {
@@ -74,7 +82,9 @@ fn help(token: &Token<'_>, expected: &Expected<'_>) -> Option<String> {
         }
         Token::Label(name) => Some(format!("`{name}:` before this word is read as a label")),
         Token::Equals if expected.has("{") => Some("a block follows here, without `=`".to_owned()),
-        Token::Int(_) if expected.service => Some("a port stands after its protocol: `tcp/443`".to_owned()),
+        Token::Int(_) if expected.service || expected.has("/") => {
+            Some("a port stands after its protocol: `tcp/443`".to_owned())
+        }
         Token::Address(_) | Token::Prefix(..) if expected.has("integer") => None,
         Token::Address(_) if expected.has("prefix") => {
             Some("a prefix has a length: `10.1.0.0/24`".to_owned())

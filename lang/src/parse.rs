@@ -5,7 +5,6 @@ use crate::ast::{Decl, File, Item, PacketEnd, ServiceExpr, ServiceTerm, Set};
 use crate::balance::balance;
 use crate::codes::Code;
 use crate::diag::{Diagnostic, Severity};
-use crate::messages;
 use crate::sink::{MAX_DIAGNOSTICS, Sink};
 use crate::span::{FileId, Span, Spanned};
 use crate::suppress;
@@ -145,13 +144,19 @@ fn fragment(text: &str, start: Token<'static>) -> Result<Root, Vec<Diagnostic>> 
 
 /// Runs the grammar over the tokens of one of its texts.
 fn run<'s>(context: &mut Context, start: Token<'s>, tokens: Vec<Placed<'s>>) -> Option<Root> {
-    let file = context.file;
-    let first = (start, Span::new(file, 0, 0));
+    let first = (start, Span::new(context.file, 0, 0));
+    context.after_bad = tokens
+        .windows(2)
+        .filter_map(|pair| match pair {
+            [(Token::Bad, _), (_, next)] => Some(next.start),
+            _ => None,
+        })
+        .collect();
     let stream = std::iter::once(first).chain(tokens).map(|(token, span)| Ok((span.start, token, span.end)));
     match grammar::RootParser::new().parse(context, stream) {
         Ok(root) => Some(root),
         Err(error) => {
-            context.diagnostics.report_if(|| messages::syntax(file, error));
+            context.syntax_error(error);
             None
         }
     }

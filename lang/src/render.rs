@@ -5,8 +5,6 @@ pub mod concise;
 pub mod human;
 pub mod json;
 
-use std::collections::BTreeSet;
-
 use crate::diag::Diagnostic;
 use crate::source::Sources;
 
@@ -32,10 +30,4 @@ pub fn sort(sources: &Sources, diagnostics: &mut Vec<Diagnostic>) {
 /// The text on one line, without characters that could steer a terminal.
 fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-/// Paths of the files that the diagnostics concern, in order.
-#[must_use]
-pub fn paths<'s>(sources: &'s Sources, diagnostics: &[Diagnostic]) -> BTreeSet<&'s str> {
-    diagnostics.iter().map(|diagnostic| sources.path(diagnostic.span.file)).collect()
 }

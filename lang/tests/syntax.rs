@@ -34,6 +34,7 @@ fn clean(text: &str) -> File {
 
 /// The set of `group x = …`.
 #[track_caller]
+#[expect(clippy::panic, reason = "fails the test that calls it")]
 fn set(text: &str) -> Set {
     let file = clean(&format!("group x = {text}"));
     match file.items.into_iter().next().map(|item| item.decl) {
@@ -173,7 +174,8 @@ fn reserved_words() {
 fn labels_need_a_rule_behind_them() {
     let file = clean("policy p in t { a: allow b -> c : d e : deny b -> c }");
     let Some(Decl::Policy(policy)) = file.items.first().map(|item| &item.decl) else { panic!() };
-    let labels: Vec<_> = policy.rules.iter().filter_map(|rule| rule.label.as_ref()).map(|l| l.node.as_str()).collect();
+    let labels: Vec<_> =
+        policy.rules.iter().filter_map(|rule| rule.label.as_ref()).map(|l| l.node.as_str()).collect();
     assert_eq!(labels, ["a", "e"]);
     assert_eq!(policy.rules[0].service.as_ref().unwrap().terms.len(), 1);
 }
@@ -308,7 +310,8 @@ fn one_file_shows_all_its_errors() {
 
 #[test]
 fn a_block_that_is_not_closed_costs_nothing_else() {
-    let text = "policy p in t {\n  allow a -> b\npolicy q in t { allow a -> b }\ntenant t id 1 { group x = y }\n";
+    let text =
+        "policy p in t {\n  allow a -> b\npolicy q in t { allow a -> b }\ntenant t id 1 { group x = y }\n";
     let found = one(text, Code::PW0001, "{");
     assert_eq!(found.message, "this `{` is never closed");
     let parsed = parse(FileId(0), text);
@@ -346,7 +349,10 @@ fn names_survive_the_errors_after_them() {
         assert_eq!(parsed.diagnostics.len(), 1, "{text}: {:#?}", parsed.diagnostics);
         assert_eq!(kinds(&parsed.file)[0], kind, "{text}");
     }
-    let parsed = parse(FileId(0), "tenant t id 1 { segment a vny 1 { 10.0.0.0/8 } segment b vni 2 ( group c = , group d = e }");
+    let parsed = parse(
+        FileId(0),
+        "tenant t id 1 { segment a vny 1 { 10.0.0.0/8 } segment b vni 2 ( group c = , group d = e }",
+    );
     assert_eq!(parsed.diagnostics.len(), 3, "{:#?}", parsed.diagnostics);
     let Decl::Tenant(tenant) = &parsed.file.items[0].decl else { panic!() };
     let named: Vec<_> = tenant
@@ -382,7 +388,13 @@ fn suppressions_know_what_they_govern() {
     let governed: Vec<_> = file
         .suppressions
         .iter()
-        .map(|s| (s.code.node.as_str(), s.target.map(|t| &text[t.start as usize..t.end as usize]), s.reason.as_str()))
+        .map(|s| {
+            (
+                s.code.node.as_str(),
+                s.target.map(|t| &text[t.start as usize..t.end as usize]),
+                s.reason.as_str(),
+            )
+        })
         .collect();
     assert_eq!(
         governed,
@@ -416,6 +428,54 @@ fn suggestions() {
     assert_eq!(partywall_lang::suggest("zebra", known), None);
     assert_eq!(partywall_lang::suggest("front", known), None);
     assert_eq!(partywall_lang::suggest("a", ["b"]), None);
+}
+
+#[test]
+fn what_to_do_about_it() {
+    for (text, help) in [
+        ("service x = tcp/80,443", "several ports stand in braces: `tcp/{80, 443}`"),
+        ("service x = tcp 443", "a port stands after its protocol: `tcp/443`"),
+        ("service x = tcp:443", "a port stands after `/`: `tcp/443`"),
+        ("service x = 443", "a port stands after its protocol: `tcp/443`"),
+        ("policy p in t { allow a, b -> c }", "a union is written `a | b`"),
+        ("policy p in t { allow a => b }", "an arrow is written `->`"),
+        ("policy p in t { allow a - b }", "an arrow is written `->`"),
+        ("policy p in t { allow a \u{2192} b }", "an arrow is written `->`"),
+        ("policy p in t { allow a -> b; }", "clauses and rules need no separator"),
+        ("policy p in t { allow !a -> b }", "to leave something out, write `… except …`"),
+        ("policy p in t { allow a -> b because why }", "put the text in quotes"),
+        ("policy p in t { allow a -> b via \"g\" }", "a name stands without quotes"),
+        (
+            "policy p in t { allow a -> b expires 31.12.2026 }",
+            "a date is written `2026-12-31`, a range with `..`",
+        ),
+        ("gateway g { joins a stateful instances a b }", "put `,` between the names of a list"),
+        ("endpoint e in a.b { at 1.1.1.1 mac 02-00-00-00-00-01 }", "a MAC is written `02:00:00:00:00:01`"),
+        ("external e = { 10.0.0.0/8 }", "a block follows here, without `=`"),
+    ] {
+        let found = errors(text);
+        assert_eq!(found.len(), 1, "{text}: {found:#?}");
+        assert_eq!(found[0].help.as_deref(), Some(help), "{text}");
+    }
+}
+
+#[test]
+fn lists_that_are_not_closed() {
+    let text = "tenant t id 1 {
+  segment a vni 1 { 10.0.0.0/24
+  segment b vni 2 { 10.0.1.0/24 }
+  x: expose a : tcp/{1, 2 via g {
+    to b
+  group c = a
+}
+policy p in t { allow a -> b }
+";
+    let found = errors(text);
+    let places: Vec<_> = found.iter().map(|d| (d.message.as_str(), d.span.start)).collect();
+    let brace = |word: &str| (text.find(word).unwrap() + word.len() - 1) as u32;
+    let never = "this `{` is never closed";
+    assert_eq!(places, [(never, brace("vni 1 {")), (never, brace("tcp/{")), (never, brace("via g {"))]);
+    assert_eq!(kinds(&parse(FileId(0), text).file), ["tenant", "policy"]);
 }
 
 #[test]

@@ -5,22 +5,26 @@ use partywall_node::lab::{self, ProbeOptions};
 use std::time::Instant;
 #[test]
 fn dc() {
-    let root = std::env::var("DC").unwrap_or("../examples/02-datacenter".into());
-    let c = support::project(&support::read(root.as_ref()));
-    let o = support::options("adhoc");
-    let d = tempfile::tempdir().unwrap();
-    let s = "nft add table inet partywall; for r in unknown_vni bad_vtep spoof unknown_source no_route not_exposed default rule to_host; do nft add counter inet partywall drop_$r; done";
-    let nodes: Vec<_> = c.model.nodes.values().map(|n| (n.name.as_str(), s.to_owned())).collect();
-    support::scripts(d.path(), &nodes);
+    let root = std::env::var("DC").unwrap_or("../examples/01-quickstart".into());
+    let p = support::project(&support::read(root.as_ref()));
+    let c = &p.compiled;
+    let o = lab::LabOptions { project: format!("adhoc {root}") };
+    let d = std::path::PathBuf::from("/tmp/pw/labout");
+    if std::env::var("REUSE").is_err() {
+        let _ = std::fs::remove_dir_all(&d);
+        support::build(&p, &d);
+    }
+    if std::env::var("SED").is_ok() {
+        support::run("sh", &["-c", "sed -i 's/^\\(add counter inet partywall \\)\"\\([^\"]*\\)\"/\\1\\2/' /tmp/pw/labout/*/nft/stage.nft"]);
+    }
     let t = Instant::now();
-    let l = lab::up(&c, d.path(), &o).unwrap();
+    let l = lab::up(c, &d, &o).unwrap();
     println!("up {:?}", t.elapsed());
-    for x in &l.topology.externals { println!("{}", support::run("ip", &["-n", &x.netns, "-4", "route"])); println!("{}", support::run("ip", &["-n", &x.netns, "address"])); println!("{}", support::run("ip", &["-n", &x.netns, "neigh"])); }
     let t = Instant::now();
-    let r = lab::probe(&c, &l, &ProbeOptions { patience: std::time::Duration::from_millis(500), ..Default::default() });
+    let r = lab::probe(c, &l, &ProbeOptions::default());
     println!("probe {:?}", t.elapsed());
-    let td = Instant::now();
-    lab::down(&o).unwrap();
-    println!("down {:?}", td.elapsed());
-    println!("{}", r.unwrap().table());
+    if std::env::var("KEEP").is_err() { lab::down(&o).unwrap(); }
+    let r = r.unwrap();
+    std::fs::write("/tmp/pw/probe.json", r.json().unwrap()).unwrap();
+    println!("{}", r.table());
 }

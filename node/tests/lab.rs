@@ -1,14 +1,20 @@
 //! The lab on a real kernel. Where the machine lacks what a lab needs these tests say `SKIPPED` and what is missing.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::print_stdout, reason = "a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test"
+)]
 
 #[path = "lab/support.rs"]
 #[allow(dead_code, reason = "shared by several tests")]
 mod support;
 
 use compiler::Compiled;
-use partywall_node::lab::{self, LabError, ProbeOptions};
 use partywall_node::lab::probe::{Expected, Outcome};
+use partywall_node::lab::{self, LabError, ProbeOptions};
 use std::process::Command;
 use std::time::{Duration, Instant};
 use support::{able, namespaces, options, project, run, scripts};
@@ -16,7 +22,7 @@ use support::{able, namespaces, options, project, run, scripts};
 const LONG: &str = "a-name-of-sixty-three-bytes-which-is-as-long-as-a-name-may-be-x";
 
 fn tiny() -> Compiled {
-    project(&[("tiny.pw".to_owned(), include_str!("lab/tiny.pw").to_owned())])
+    project(&[("tiny.pw".to_owned(), include_str!("lab/tiny.pw").to_owned())]).compiled
 }
 
 /// A script that does nothing but say where it ran.
@@ -56,7 +62,10 @@ fn up_builds_what_was_declared_and_down_leaves_nothing() {
     assert!(inside(LONG, &["route"]).contains("default via 10.1.1.1"));
     // The underlay carries packets of its full size and nothing fragments them.
     let payload = (c.model.fabric.underlay_mtu - 28).to_string();
-    run("ip", &["netns", "exec", &t.nodes[0].netns, "ping", "-c1", "-W2", "-Mdo", "-s", &payload, "192.0.2.12"]);
+    run(
+        "ip",
+        &["netns", "exec", &t.nodes[0].netns, "ping", "-c1", "-W2", "-Mdo", "-s", &payload, "192.0.2.12"],
+    );
 
     assert_eq!(lab::open(&c, &options).unwrap().topology.prefix, t.prefix);
     lab::up(&c, artifacts.path(), &options).unwrap();
@@ -86,10 +95,37 @@ fn a_failing_script_is_named_and_nothing_is_left() {
     assert!(namespaces(&options).is_empty());
 }
 
+/// Run by [`what_is_missing_is_said`] in a process that finds no programs.
+#[test]
+fn child_that_lacks_tools() {
+    if std::env::var_os("LAB_LACKS").is_none() {
+        return;
+    }
+    let missing = lab::preflight(&tiny());
+    let programs: Vec<&str> =
+        missing.iter().map(|m| m.what.as_str()).filter(|w| w.starts_with("the program")).collect();
+    assert_eq!(programs, ["the program `ip`", "the program `bridge`", "the program `nft`"]);
+    let error = lab::up(&tiny(), "/nonexistent".as_ref(), &options("lacks")).unwrap_err();
+    assert!(error.to_string().contains("the program `nft` (install nftables"), "{error}");
+}
+
+#[test]
+fn what_is_missing_is_said() {
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_that_lacks_tools"])
+        .env("LAB_LACKS", "1")
+        .env("PATH", "/nonexistent")
+        .output()
+        .unwrap();
+    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+}
+
 /// Run by [`a_killed_up_is_cleaned_away`] in a process of its own, never alone.
 #[test]
 fn child_that_is_killed() {
-    let (Ok(artifacts), Ok(project)) = (std::env::var("LAB_ARTIFACTS"), std::env::var("LAB_PROJECT")) else { return };
+    let (Ok(artifacts), Ok(project)) = (std::env::var("LAB_ARTIFACTS"), std::env::var("LAB_PROJECT")) else {
+        return;
+    };
     lab::up(&tiny(), artifacts.as_ref(), &lab::LabOptions { project }).unwrap();
 }
 
@@ -121,9 +157,40 @@ fn a_killed_up_is_cleaned_away() {
         lab::down(&options).unwrap();
         assert!(namespaces(&options).is_empty());
     }
+    // A namespace of which no more than the name was made.
+    std::fs::write(format!("/run/netns/{}-n-c1", lab::prefix(&options)), "").unwrap();
     scripts(artifacts.path(), &[("c1", idle())]);
     lab::up(&c, artifacts.path(), &options).unwrap();
+    assert_eq!(lab::down(&options).unwrap(), 7);
+}
+
+/// Every probe of an example, with the artifacts that are built for it.
+fn example(name: &str, probes: usize) {
+    let project =
+        project(&support::read(format!("{}/../examples/{name}", env!("CARGO_MANIFEST_DIR")).as_ref()));
+    let c = &project.compiled;
+    if !able(c, name) {
+        return;
+    }
+    let options = options(name);
+    let artifacts = tempfile::tempdir().unwrap();
+    support::build(&project, artifacts.path());
+    let built = lab::up(c, artifacts.path(), &options).unwrap();
+    let report = lab::probe(c, &built, &ProbeOptions::default());
     lab::down(&options).unwrap();
+    let report = report.unwrap();
+    assert!(report.ok(), "{}", report.table());
+    assert!(report.summary.passed >= probes, "{}", report.table());
+}
+
+#[test]
+fn quickstart_forwards_as_eval_says() {
+    example("01-quickstart", 20);
+}
+
+#[test]
+fn datacenter_forwards_as_eval_says() {
+    example("02-datacenter", 95);
 }
 
 /// A node that forwards everything of the tenant, decides nothing and has counters that never move.
@@ -166,7 +233,10 @@ fn a_fabric_that_forwards_everything_is_seen_through() {
     }
     let options = options("permissive fabric");
     let artifacts = tempfile::tempdir().unwrap();
-    let (web, db) = (("'tap#web'\\''1\"'", "10.1.0.5", "fd00:1::5", "10.1.0.1"), ("-x", "10.1.1.9", "fd00:2::9", "10.1.1.1"));
+    let (web, db) = (
+        ("'tap#web'\\''1\"'", "10.1.0.5", "fd00:1::5", "10.1.0.1"),
+        ("-x", "10.1.1.9", "fd00:2::9", "10.1.1.1"),
+    );
     scripts(
         artifacts.path(),
         &[
@@ -185,7 +255,7 @@ fn a_fabric_that_forwards_everything_is_seen_through() {
         match (&row.expected, row.name.starts_with("drop: ")) {
             (Some(Expected::Allow { arrives, .. }), false) => {
                 assert_eq!(row.outcome, Outcome::Passed, "{row:?}");
-                assert_eq!(row.seen.as_ref().unwrap().arrived, [arrives.clone()]);
+                assert_eq!(row.seen.as_ref().unwrap().arrived, std::slice::from_ref(arrives));
             }
             // What the policy denies arrives here, or is at least not counted.
             (Some(Expected::Deny { .. }), _) => assert_eq!(row.outcome, Outcome::Failed, "{row:?}"),

@@ -1,7 +1,7 @@
 //! `check [PATH]`: parse, resolve, verify.
 
 use crate::analysis::{self, Analysis};
-use crate::cli::{Global, HERE, Judging, Levels};
+use crate::cli::{Global, HERE, Judging, Levels, Proving};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::Out;
 use clap::{Args, ValueEnum};
@@ -21,6 +21,8 @@ pub struct CheckArgs {
     levels: Levels,
     #[command(flatten)]
     judging: Judging,
+    #[command(flatten)]
+    proving: Proving,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -34,7 +36,7 @@ enum Format {
 }
 
 pub fn run(global: &Global, args: &CheckArgs) -> Outcome {
-    let analysis = analysis::analyse(&args.path, &args.judging, &args.levels)?;
+    let analysis = analysis::analyse(&args.path, &args.judging, &args.proving, &args.levels)?;
     let mut out = Out::new();
     out.text(&text(&analysis, args.format, global.color_stdout())?)?;
     out.flush()?;
@@ -55,9 +57,19 @@ fn text(analysis: &Analysis, format: Format, color: bool) -> Result<String, Fail
     })
 }
 
+/// Nobody reads more findings than this with their source.
+const MAX_SHOWN: usize = 1_000;
+
 /// The findings with their source, and one line that sums up.
 pub(crate) fn human(analysis: &Analysis, color: bool) -> String {
-    let mut text = render::human(&analysis.sources, &analysis.findings, color);
+    let shown = analysis.findings.get(..MAX_SHOWN).unwrap_or(&analysis.findings);
+    let mut text = render::human(&analysis.sources, shown, color);
+    if shown.len() < analysis.findings.len() {
+        text.push_str(&format!(
+            "… and {} more; `--format concise` and `--format json` list all\n\n",
+            analysis.findings.len() - shown.len()
+        ));
+    }
     let summary = render::json::Summary::of(&analysis.findings);
     let parts: Vec<String> = [(summary.errors, "error"), (summary.warnings, "warning"), (summary.notes, "note")]
         .into_iter()

@@ -1,7 +1,7 @@
 //! The packets at which a project's decisions can change: every address at the edge of a range that the compiled form names,
 //! its neighbours, and every service at the edge of a service box.
 
-use super::generate::Rng;
+use crate::generate::Rng;
 use compiler::Compiled;
 use compiler::algebra::{AddrSet, Family};
 use compiler::packet::{Packet, field_max, protocol_in_family};
@@ -21,7 +21,15 @@ pub fn services(c: &Compiled) -> Vec<(u8, u16, u16)> {
             sets.insert(service);
         }
     }
-    let mut out = BTreeSet::from([(6, 40000, 443), (17, 40000, 53), (1, 8, 0), (58, 128, 0), (47, 0, 0), (0, 0, 0), (255, 0, 0)]);
+    let mut out = BTreeSet::from([
+        (6, 40000, 443),
+        (17, 40000, 53),
+        (1, 8, 0),
+        (58, 128, 0),
+        (47, 0, 0),
+        (0, 0, 0),
+        (255, 0, 0),
+    ]);
     for b in sets.iter().flat_map(|s| &s.boxes) {
         for proto in [b.proto.0, b.proto.1, b.proto.0.saturating_sub(1), b.proto.1.saturating_add(1)] {
             let (x_max, y_max) = field_max(proto);
@@ -82,8 +90,11 @@ pub fn packets(c: &Compiled, seed: u64, limit: usize) -> Vec<Packet> {
             let all = sources.len() * destinations.len() * services.len();
             let share = limit.div_ceil(2 * c.model.owners.len());
             let mut rng = Rng::new(seed ^ 0xb0);
-            let chosen: Vec<usize> =
-                if limit == 0 || all <= share { (0..all).collect() } else { (0..share).map(|_| rng.below(all)).collect() };
+            let chosen: Vec<usize> = if limit == 0 || all <= share {
+                (0..all).collect()
+            } else {
+                (0..share).map(|_| rng.below(all)).collect()
+            };
             for index in chosen {
                 let (service, rest) = (index % services.len(), index / services.len());
                 let (protocol, x, y) = *services[service];

@@ -50,7 +50,8 @@ impl<'c> Brute<'c> {
                     if src == dst && s == d {
                         continue;
                     }
-                    for &(protocol, x, y) in self.services.iter().filter(|v| protocol_in_family(v.0, family)) {
+                    for &(protocol, x, y) in self.services.iter().filter(|v| protocol_in_family(v.0, family))
+                    {
                         let (src, dst) = (End { owner: src, address: *s }, End { owner: dst, address: *d });
                         out.push(Flow { src, dst, family, protocol, x, y });
                     }
@@ -100,8 +101,8 @@ impl<'c> Brute<'c> {
         rule.service.contains(flow.protocol, flow.x, flow.y) && rule.pairs.contains(flow)
     }
 
-    /// Rules that match some possible flow in a view of theirs, and decide none.
-    pub fn dead(&self) -> BTreeSet<Vec<String>> {
+    /// Rules that match some possible flow in a view of theirs, and those that decide one.
+    fn life(&self) -> (BTreeSet<RuleId>, BTreeSet<RuleId>) {
         let (mut matching, mut deciding) = (BTreeSet::new(), BTreeSet::new());
         for (id, flow) in &self.flows {
             for (owner, way) in self.views(*id) {
@@ -112,7 +113,20 @@ impl<'c> Brute<'c> {
                 }
             }
         }
+        (matching, deciding)
+    }
+
+    /// Rules that match some possible flow, and decide none.
+    pub fn dead(&self) -> BTreeSet<Vec<String>> {
+        let (matching, deciding) = self.life();
         matching.difference(&deciding).map(|r| vec![self.c.model.rules[*r].name.clone()]).collect()
+    }
+
+    /// Rules that match no possible flow.
+    pub fn matching_nothing(&self) -> BTreeSet<String> {
+        let (matching, _) = self.life();
+        let rules = self.c.model.rules.iter();
+        rules.filter(|(id, _)| !matching.contains(id)).map(|(_, r)| r.name.clone()).collect()
     }
 
     /// Pairs of rules that decide one flow with different verdicts, except where a wrong `via` made the verdict.
@@ -121,9 +135,7 @@ impl<'c> Brute<'c> {
         let mut out = BTreeSet::new();
         for (id, flow) in &self.flows {
             for (owner, way) in self.views(*id) {
-                let astray = |r: &RuleId| {
-                    matches!(rules[*r].action, Action::Allow { via: Some(g) } if !way.intra && way.gateway != Some(g))
-                };
+                let astray = |r: &RuleId| matches!(rules[*r].action, Action::Allow { via: Some(g) } if !way.intra && way.gateway != Some(g));
                 for tier in self.reached(owner, way, flow) {
                     for a in tier.iter().filter(|r| !astray(r)) {
                         for b in tier.iter().filter(|r| !astray(r)) {
@@ -147,10 +159,9 @@ impl<'c> Brute<'c> {
     }
 
     fn hole(&self, isolate: &Isolate, flow: &Flow, decision: &eval::Decision) -> bool {
-        isolate
-            .allowing
-            .as_ref()
-            .is_some_and(|(service, g)| service.contains(flow.protocol, flow.x, flow.y) && decision.via == Some(*g))
+        isolate.allowing.as_ref().is_some_and(|(service, g)| {
+            service.contains(flow.protocol, flow.x, flow.y) && decision.via == Some(*g)
+        })
     }
 
     pub fn direct(&self) -> BTreeSet<Span> {
@@ -199,7 +210,8 @@ impl<'c> Brute<'c> {
                         break;
                     }
                 }
-                if edges.iter().any(|(a, b)| inner.contains(a) && self.tenant(a.0) && side(b) == Some(!start)) {
+                if edges.iter().any(|(a, b)| inner.contains(a) && self.tenant(a.0) && side(b) == Some(!start))
+                {
                     out.insert(isolate.span);
                 }
             }
@@ -236,10 +248,15 @@ impl<'c> Brute<'c> {
         let owners = || self.c.model.owners.ids();
         let (mut pairs, mut holds) = (false, quantifier != Quantifier::Some);
         for (a, b) in owners().flat_map(|a| owners().map(move |b| (a, b))) {
-            let channels: Vec<ChannelId> = self.c.channels.ids().filter(|id| {
-                let channel = &self.c.channels[*id];
-                channel.src == a && channel.dst == b
-            }).collect();
+            let channels: Vec<ChannelId> = self
+                .c
+                .channels
+                .ids()
+                .filter(|id| {
+                    let channel = &self.c.channels[*id];
+                    channel.src == a && channel.dst == b
+                })
+                .collect();
             for flow in self.between(a, b) {
                 let in_sets = src.contains(a, flow.family, flow.src.address)
                     && dst.contains(b, flow.family, flow.dst.address)

@@ -178,10 +178,10 @@ impl Generator {
         self.line(&format!("gateway edge {{\n  joins {all}, internet, hq\n  instances g1\n  stateful"));
         self.line("  attach internet on g1 dev eth1 next-hop 203.0.113.1, 2001:db8::1");
         self.line("  attach hq on g1 dev eth2 next-hop 172.31.255.1");
-        for t in 0..self.tenants {
+        for (t, name) in TENANTS.iter().enumerate().take(self.tenants) {
             let line = format!(
                 "  masquerade {0} to internet as 198.51.100.{1}, 2001:db8:1::{1}\n  masquerade {0} to hq as 198.51.101.{1}",
-                TENANTS[t],
+                name,
                 t + 1
             );
             self.line(&line);
@@ -237,7 +237,9 @@ impl Generator {
         } else {
             let mut ends = match owner {
                 None => [self.any_set(), self.any_set()],
-                Some(t) => [self.own_set(t), if self.rng.chance(50) { self.own_set(t) } else { self.any_set() }],
+                Some(t) => {
+                    [self.own_set(t), if self.rng.chance(50) { self.own_set(t) } else { self.any_set() }]
+                }
             };
             if self.rng.chance(50) {
                 ends.reverse();
@@ -267,12 +269,18 @@ impl Generator {
             let owner = (delegated && self.rng.chance(75)).then(|| self.rng.below(self.tenants));
             let name = format!("p{n}");
             let may = |o: &Option<usize>| owner.is_none() || *o == owner;
-            let below: Vec<String> =
-                made.iter().filter(|(t, _, o)| *t == tier && may(o)).map(|(_, name, _)| name.clone()).collect();
+            let below: Vec<String> = made
+                .iter()
+                .filter(|(t, _, o)| *t == tier && may(o))
+                .map(|(_, name, _)| name.clone())
+                .collect();
             let overrides: Vec<String> = below.into_iter().filter(|_| self.rng.chance(60)).collect();
             let owned = owner.map_or_else(String::new, |t| format!(" for {}", TENANTS[t]));
-            let over =
-                if overrides.is_empty() { String::new() } else { format!(" overrides {}", overrides.join(", ")) };
+            let over = if overrides.is_empty() {
+                String::new()
+            } else {
+                format!(" overrides {}", overrides.join(", "))
+            };
             self.line(&format!("policy {name}{owned} in {tier_name}{over} {{"));
             for label in 0..1 + self.rng.below(5) {
                 let rule = self.rule(owner, label);

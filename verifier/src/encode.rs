@@ -18,6 +18,7 @@ use compiler::model::{Policy, Rule};
 use compiler::packet::{self, Flow};
 use compiler::sets::{PairSet, ServiceSet, some_flow};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 /// The ends that an encoding is about.
 #[derive(Debug, Clone)]
@@ -44,7 +45,12 @@ impl Frame {
     pub fn some_flow(&self, service: &ServiceSet) -> bool {
         let (src, dst) = (self.src_set.clone(), self.dst_set.clone());
         let empty = compiler::algebra::AddrSet::empty;
-        some_flow(self.src == self.dst, &empty().with(self.family, src), &empty().with(self.family, dst), service)
+        some_flow(
+            self.src == self.dst,
+            &empty().with(self.family, src),
+            &empty().with(self.family, dst),
+            service,
+        )
     }
 }
 
@@ -204,14 +210,10 @@ impl<'c> Encoder<'c> {
 
     /// The invariant of [`Flow`]: fields within their protocol's bounds, a protocol of the family, two ends.
     pub fn well_formed(&mut self) -> Term {
-        let mut shapes: Vec<((u16, u16), Vec<(u128, u128)>)> = Vec::new();
+        let mut shapes: BTreeMap<(u16, u16), Vec<(u128, u128)>> = BTreeMap::new();
         for protocol in (0..=u8::MAX).filter(|p| packet::protocol_in_family(*p, self.frame.family)) {
             let max = packet::field_max(protocol);
-            let p = u128::from(protocol);
-            match shapes.iter_mut().find(|(m, _)| *m == max) {
-                Some((_, protocols)) => protocols.push((p, p)),
-                None => shapes.push((max, vec![(p, p)])),
-            }
+            shapes.entry(max).or_default().push((protocol.into(), protocol.into()));
         }
         let mut terms = Vec::new();
         for ((x, y), protocols) in shapes {
@@ -427,25 +429,6 @@ impl DecisionTerms {
 }
 
 impl ViewTerms {
-    /// Every rule that can decide here, with the position of its tier and when it decides: its tier is reached, it is the
-    /// first of its policy, and its policy is not overridden. Several may decide one flow.
-    #[must_use]
-    pub fn deciding(&self, pool: &mut Pool) -> Vec<(usize, RuleId, Term)> {
-        let mut out = Vec::new();
-        for (position, tier) in self.tiers.iter().enumerate() {
-            for policy in &tier.policies {
-                for rule in &policy.rules {
-                    let live = pool.minus(rule.first, policy.overridden);
-                    let decides = pool.and([tier.reached, live]);
-                    if decides != Term::FALSE {
-                        out.push((position, rule.rule, decides));
-                    }
-                }
-            }
-        }
-        out
-    }
-
     /// When this rule decides; `false` if it cannot.
     #[must_use]
     pub fn decides(&self, pool: &mut Pool, id: RuleId) -> Term {
@@ -501,15 +484,19 @@ impl ViewTerms {
 #[must_use]
 pub fn matches_possible_flow(c: &Compiled, id: RuleId) -> bool {
     let rule = &c.model.rules[id];
-    let hit = |channel: &Channel| {
-        let Some((src, dst)) = ends(rule, channel) else { return false };
-        let service = rule.service.intersect(&channel.service);
-        some_flow(channel.src == channel.dst, &src.intersect(&channel.src_set), &dst.intersect(&channel.dst_set), &service)
-    };
     match c.model.policies[rule.policy].owner {
-        Some(owner) => c.channels_of[owner].iter().any(|id| hit(&c.channels[*id])),
-        None => c.channels.values().any(hit),
+        Some(owner) => c.channels_of[owner].iter().any(|id| matches_on(rule, &c.channels[*id])),
+        None => c.channels.values().any(|channel| matches_on(rule, channel)),
     }
+}
+
+/// Whether the rule matches some flow on a channel.
+#[must_use]
+pub fn matches_on(rule: &Rule, channel: &Channel) -> bool {
+    let Some((src, dst)) = ends(rule, channel) else { return false };
+    let service = rule.service.intersect(&channel.service);
+    let (src, dst) = (src.intersect(&channel.src_set), dst.intersect(&channel.dst_set));
+    some_flow(channel.src == channel.dst, &src, &dst, &service)
 }
 
 type Ends<'r> = (Cow<'r, compiler::algebra::AddrSet>, Cow<'r, compiler::algebra::AddrSet>);

@@ -57,12 +57,7 @@ pub fn allowed_beside(
 }
 
 /// `always`. `sat`: a flow of `pairs` is allowed on no path, or allowed on one that does not go via the gateway.
-pub fn not_always(
-    pool: &mut Pool,
-    pairs: Term,
-    decisions: &[DecisionTerms],
-    via: Option<GatewayId>,
-) -> Term {
+pub fn not_always(pool: &mut Pool, pairs: Term, decisions: &[DecisionTerms], via: Option<GatewayId>) -> Term {
     let (mut allowed, mut astray) = (Vec::new(), Vec::new());
     for decision in decisions {
         let on = pool.and([decision.possible, decision.allow]);

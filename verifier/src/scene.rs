@@ -22,17 +22,17 @@ pub enum Found {
 #[derive(Debug)]
 pub struct Scene<'c> {
     pub encoder: Encoder<'c>,
-    solver: Z3,
+    /// Made for the first question that does not fold.
+    solver: Option<Z3>,
     /// What every flow in question satisfies; asserted once.
     base: Term,
+    budget: u32,
 }
 
 impl<'c> Scene<'c> {
     /// All flows between the frame's ends, whether they are possible or not.
-    ///
-    /// # Errors
-    /// The solver fails.
-    pub fn new(c: &'c Compiled, frame: Frame, budget: u32) -> Result<Self, Fault> {
+    #[must_use]
+    pub fn new(c: &'c Compiled, frame: Frame, budget: u32) -> Self {
         let mut encoder = Encoder::new(c, frame);
         let parts = [encoder.in_frame(), encoder.well_formed()];
         let base = encoder.pool.and(parts);
@@ -40,30 +40,46 @@ impl<'c> Scene<'c> {
     }
 
     /// The flows of one family that go on a channel, with the decision on them; `None` if there are none.
-    ///
-    /// # Errors
-    /// The solver fails.
+    #[must_use]
     pub fn of_channel(
         c: &'c Compiled,
         id: ChannelId,
         family: Family,
         budget: u32,
-    ) -> Result<Option<(Self, DecisionTerms)>, Fault> {
-        let Some(frame) = Frame::of_channel(&c.channels[id], family) else { return Ok(None) };
+    ) -> Option<(Self, DecisionTerms)> {
+        let frame = Frame::of_channel(&c.channels[id], family)?;
         let mut encoder = Encoder::new(c, frame);
         let decision = encoder.decision(id);
-        let scene = Self::with_base(encoder, decision.possible, budget)?;
-        Ok(Some((scene, decision)))
+        let scene = Self::with_base(encoder, decision.possible, budget);
+        Some((scene, decision))
     }
 
     /// The flows of the encoder's frame that satisfy `base`.
-    ///
-    /// # Errors
-    /// The solver fails.
-    pub fn with_base(encoder: Encoder<'c>, base: Term, budget: u32) -> Result<Self, Fault> {
-        let mut solver = Z3::new(encoder.frame().family, budget)?;
-        solver.assert(&encoder.pool, base)?;
-        Ok(Self { encoder, solver, base })
+    #[must_use]
+    pub fn with_base(encoder: Encoder<'c>, base: Term, budget: u32) -> Self {
+        Self { encoder, solver: None, base, budget }
+    }
+
+    /// Opens a level with one more assertion and decides it. The caller closes the level.
+    fn open(&mut self, term: Term) -> Result<Answer, Fault> {
+        let pool = &self.encoder.pool;
+        let solver = match &mut self.solver {
+            Some(solver) => solver,
+            none => {
+                let mut solver = Z3::new(self.encoder.frame().family, self.budget)?;
+                solver.assert(pool, self.base)?;
+                none.insert(solver)
+            }
+        };
+        solver.push();
+        solver.assert(pool, term)?;
+        solver.check()
+    }
+
+    fn close(&mut self) {
+        if let Some(solver) = &mut self.solver {
+            solver.pop();
+        }
     }
 
     /// Whether some flow satisfies `term`. `shows` replays it: what the reference evaluator must say of such a flow.
@@ -74,15 +90,13 @@ impl<'c> Scene<'c> {
         if term == Term::FALSE {
             return Ok(Found::No);
         }
-        self.solver.push();
         let found = self.ask_open(term, shows);
-        self.solver.pop();
+        self.close();
         found
     }
 
     fn ask_open(&mut self, term: Term, shows: &dyn Fn(&Flow) -> bool) -> Result<Found, Fault> {
-        self.solver.assert(&self.encoder.pool, term)?;
-        match self.solver.check()? {
+        match self.open(term)? {
             Answer::Unsat => Ok(Found::No),
             Answer::Unknown => Ok(Found::Undecided),
             Answer::Sat(values) => {
@@ -132,14 +146,13 @@ impl<'c> Scene<'c> {
         if term == Term::FALSE {
             return Ok(Found::No);
         }
-        self.solver.push();
         let found = self.ask_open(term, shows).and_then(|found| match found {
             Found::Yes(flow) => {
                 let mut search = Search { scene: self, best: flow, depth: 0 };
                 let done = search.all();
                 let (best, depth) = (search.best, search.depth);
                 for _ in 0..depth {
-                    self.solver.pop();
+                    self.close();
                 }
                 done?;
                 self.replay(term, &best, shows)?;
@@ -147,7 +160,7 @@ impl<'c> Scene<'c> {
             }
             other => Ok(other),
         });
-        self.solver.pop();
+        self.close();
         found
     }
 }
@@ -194,23 +207,17 @@ impl Search<'_, '_> {
     /// Keeps to flows whose field is in the set, if there are any.
     fn prefer(&mut self, var: Var, set: &RangeSet) -> Result<bool, Fault> {
         let term = self.scene.encoder.ranges(var, set);
-        match term.as_bool() {
-            Some(value) => return Ok(value),
-            None => self.scene.solver.push(),
+        if let Some(value) = term.as_bool() {
+            return Ok(value);
         }
-        self.scene.solver.assert(&self.scene.encoder.pool, term)?;
-        match self.scene.solver.check()? {
-            Answer::Sat(values) => {
-                self.depth += 1;
-                self.best = self.scene.flow(values);
-                Ok(true)
-            }
-            // Out of budget: the flow at hand stays, which is a witness as good, if not the preferred one.
-            Answer::Unsat | Answer::Unknown => {
-                self.scene.solver.pop();
-                Ok(false)
-            }
+        if let Answer::Sat(values) = self.scene.open(term)? {
+            self.depth += 1;
+            self.best = self.scene.flow(values);
+            return Ok(true);
         }
+        // None, or out of budget: then the flow at hand stays, which is a witness as good, if not the preferred one.
+        self.scene.close();
+        Ok(false)
     }
 
     /// Keeps to flows with the smallest value of a field, which lies in `within` for all that are left.
@@ -250,9 +257,3 @@ fn endpoint_addresses(c: &Compiled, owner: OwnerId, family: Family) -> RangeSet 
     let addresses = endpoints.flat_map(|e| &e.addresses).map(|a| parse_addr(*a));
     RangeSet::from_ranges(addresses.filter(|(f, _)| *f == family).map(|(_, a)| (a, a)).collect())
 }
-
-/// The families in which flows can carry one of these services on a channel, with their frames.
-pub fn frames<'c>(c: &'c Compiled, id: ChannelId) -> impl Iterator<Item = Family> + 'c {
-    Family::BOTH.into_iter().filter(move |family| Frame::of_channel(&c.channels[id], *family).is_some())
-}
-

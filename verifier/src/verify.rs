@@ -54,9 +54,8 @@ pub fn verify(c: &Compiled, options: &Options) -> Result<Verdicts, Fault> {
         Err(_) => run(),
     }?;
     let mut diagnostics = findings.diagnostics;
-    diagnostics.sort_by(|a, b| {
-        (a.span, a.code, &a.message, &a.rules).cmp(&(b.span, b.code, &b.message, &b.rules))
-    });
+    diagnostics
+        .sort_by(|a, b| (a.span, a.code, &a.message, &a.rules).cmp(&(b.span, b.code, &b.message, &b.rules)));
     diagnostics.dedup();
     Ok(Verdicts { diagnostics, skipped: c.model.tainted.clone(), undecided: findings.undecided })
 }
@@ -74,8 +73,13 @@ fn all(task: Task<'_>) -> Result<Findings, Fault> {
     // By rule: some view has shown that it decides. It only saves questions: a platform rule is judged dead after every view
     // was asked about it.
     let alive: Vec<AtomicBool> = c.model.rules.ids().map(|_| AtomicBool::new(false)).collect();
-    let tenants: Vec<OwnerId> =
-        c.model.owners.iter().filter(|(id, o)| o.is_tenant() && !task.tainted(*id)).map(|(id, _)| id).collect();
+    let tenants: Vec<OwnerId> = c
+        .model
+        .owners
+        .iter()
+        .filter(|(id, o)| o.is_tenant() && !task.tainted(*id))
+        .map(|(id, _)| id)
+        .collect();
     let views: Vec<ViewResult> =
         tenants.par_iter().map(|tenant| one_view(task, *tenant, &alive)).collect::<Result<_, Fault>>()?;
 
@@ -132,7 +136,7 @@ fn platform_rules(task: Task<'_>) -> impl Iterator<Item = RuleId> {
 /// Conflicts in a view, its tenant's dead rules, and which platform rules live in it.
 fn one_view(task: Task<'_>, tenant: OwnerId, alive: &[AtomicBool]) -> Result<ViewResult, Fault> {
     let c = task.c;
-    let mut scenes = view::scenes(task, tenant)?;
+    let mut scenes = view::scenes(task, tenant);
     let mut result = ViewResult { pairs: Pairs::new(), findings: Findings::default(), undecided: Vec::new() };
     for at in &mut scenes {
         conflict::conflicts(c, at, &mut result.pairs)?;
@@ -182,7 +186,7 @@ fn platform_rule(
     }
     let mut scenes = Vec::new();
     for tenant in tenants {
-        scenes.extend(view::scenes(task, *tenant)?);
+        scenes.extend(view::scenes_of(task, *tenant, id));
     }
     shadow::report(task, &mut scenes, id)
 }

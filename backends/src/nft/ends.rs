@@ -7,6 +7,7 @@ use compiler::Compiled;
 use compiler::algebra::{AddrSet, Family, parse_addr};
 use compiler::compiled::{Destination, Source, SpaceRange};
 use compiler::ids::{EndpointId, ExposureId, GatewayId, NodeId, OwnerId, RuleId};
+use compiler::model::Mapping;
 use compiler::packet::End;
 use compiler::sets::PairSet;
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,15 +56,74 @@ pub fn rules_of(c: &Compiled, owners: impl IntoIterator<Item = OwnerId>) -> Vec<
     rules.into_iter().collect()
 }
 
-/// Endpoint addresses by owner and family, ascending.
+/// Endpoint addresses by owner and family, ascending, and the ends that each exposure can carry.
 #[derive(Debug, Default)]
 pub struct Addresses {
     by_owner: BTreeMap<(OwnerId, Family), Vec<(u128, EndpointId)>>,
+    carried: BTreeMap<(ExposureId, OwnerId), Carried>,
+}
+
+/// The ends for which an exposure's translations to and from one client owner lead back to where they came from: the
+/// evaluator asks for that, so it tells ends apart.
+#[derive(Debug, Default)]
+struct Carried {
+    /// Real addresses of the client.
+    clients: AddrSet,
+    /// Real addresses of the provider.
+    provided: AddrSet,
+}
+
+impl Carried {
+    fn new(c: &Compiled, id: ExposureId, client: OwnerId) -> Self {
+        let exposure = &c.model.exposures[id];
+        let mut out = Self::default();
+        for family in Family::BOTH {
+            for r in c.spaces[exposure.provider].sources.family(family) {
+                if let Source::Client { owner, real, exposures, .. } | Source::External { owner, real, exposures, .. } =
+                    &r.target
+                    && *owner == client
+                    && exposures.contains(&id)
+                {
+                    let shown = exposure.shown.iter().filter(|(o, _)| *o == client).map(|(_, m)| m);
+                    out.clients = out.clients.union(&mapped(family, (r.lo, r.hi), *real, shown));
+                }
+            }
+            for r in c.spaces[client].destinations.family(family) {
+                if let Destination::Import { owner, real, exposures, .. } = &r.target
+                    && *owner == exposure.provider
+                    && exposures.contains(&id)
+                {
+                    let presented = exposure.presented.iter();
+                    out.provided = out.provided.union(&mapped(family, (r.lo, r.hi), *real, presented));
+                }
+            }
+        }
+        out
+    }
+}
+
+/// The real addresses of a range that one of the mappings translates as the range does.
+fn mapped<'m>(
+    family: Family,
+    (lo, hi): (u128, u128),
+    real: u128,
+    mappings: impl Iterator<Item = &'m Mapping>,
+) -> AddrSet {
+    let range = AddrSet::range(family, real, real + (hi - lo));
+    let offset = lo.wrapping_sub(real);
+    mappings
+        .filter(|m| m.real.family == family && m.seen.lo().wrapping_sub(m.real.lo()) == offset)
+        .fold(AddrSet::empty(), |set, m| set.union(&range.intersect(&AddrSet::prefix(m.real))))
 }
 
 impl Addresses {
     #[must_use]
     pub fn new(c: &Compiled) -> Self {
+        let exposures = c.model.exposures.iter();
+        let carried = exposures
+            .flat_map(|(id, e)| e.clients.iter().map(move |(client, _)| (id, *client)))
+            .map(|(id, client)| ((id, client), Carried::new(c, id, client)))
+            .collect();
         let mut by_owner: BTreeMap<(OwnerId, Family), Vec<(u128, EndpointId)>> = BTreeMap::new();
         for (id, endpoint) in c.model.endpoints.iter() {
             for address in &endpoint.addresses {
@@ -72,7 +132,7 @@ impl Addresses {
             }
         }
         by_owner.values_mut().for_each(|list| list.sort_unstable());
-        Self { by_owner }
+        Self { by_owner, carried }
     }
 
     /// The owner's endpoint addresses in `lo..=hi`.
@@ -188,7 +248,7 @@ impl<'a> Judge<'a> {
         Self { rules, exposures }
     }
 
-    fn sets<'s>(&'s self, c: &'s Compiled, owner: OwnerId) -> Vec<&'s AddrSet> {
+    fn sets<'s>(&'s self, c: &'s Compiled, addresses: &'s Addresses, owner: OwnerId) -> Vec<&'s AddrSet> {
         let mut out = Vec::new();
         for pairs in &self.rules {
             if let PairSet::Sets(src, dst) = pairs {
@@ -200,8 +260,11 @@ impl<'a> Judge<'a> {
             let exposure = &c.model.exposures[*id];
             if exposure.provider == owner {
                 out.push(&exposure.set);
+                let to = exposure.clients.iter().filter_map(|(client, _)| addresses.carried.get(&(*id, *client)));
+                out.extend(to.map(|carried| &carried.provided));
             }
             out.extend(exposure.clients_of(owner));
+            out.extend(addresses.carried.get(&(*id, owner)).map(|carried| &carried.clients));
         }
         out
     }
@@ -219,7 +282,7 @@ impl<'a> Judge<'a> {
         groups: &mut Groups,
     ) {
         let owner = meaning.owner;
-        let sets = self.sets(c, owner);
+        let sets = self.sets(c, addresses, owner);
         let signature = |address: u128| {
             let mut bits = vec![0u64; sets.len().div_ceil(64)];
             for (at, set) in sets.iter().enumerate() {

@@ -99,7 +99,7 @@ fn routes(model: &Model, family: Family) -> String {
 fn stage(model: &Model) -> String {
     let mut out = head(model, "this generation's sets, maps and chains; for nft -D slot=0|1 -f");
     for (counter, origin) in &model.rules.counters {
-        let _ = writeln!(out, "add counter inet partywall \"{counter}\" # {origin}");
+        let _ = writeln!(out, "add counter inet partywall {counter} # {origin}");
     }
     for arp in [false, true] {
         let _ = writeln!(out, "table {} partywall {{", if arp { "arp" } else { "inet" });

@@ -3,6 +3,7 @@
 use super::model::{Atom, Direction, Ruleset, Table};
 use compiler::algebra::Family;
 use compiler::packet::{self, Fields};
+use std::net::IpAddr;
 
 /// The first packet of a connection, as the program meets it.
 #[derive(Debug, Clone)]
@@ -42,14 +43,46 @@ fn lookup<'r>(rules: &'r Ruleset, table: Table, key: &[Atom]) -> Option<&'r Atom
     }
     let holds = |have: &Atom, want: &Atom| match (have, want) {
         (Atom::Address(f, lo, hi), Atom::Address(g, at, _)) => f == g && lo <= at && at <= hi,
+        (Atom::Raw(f, lo, hi), Atom::Raw(g, at, _)) => f == g && lo <= at && at <= hi,
         (Atom::Proto(lo, hi), Atom::Proto(at, _)) => lo <= at && at <= hi,
         (Atom::Port(lo, hi), Atom::Port(at, _)) => lo <= at && at <= hi,
         _ => have == want,
     };
+    let first = key.first()?;
     entries
-        .iter()
+        .range(vec![first.clone()]..)
+        .take_while(|(have, _)| have.first() == Some(first))
         .find(|(have, _)| have.len() == key.len() && have.iter().zip(key).all(|(h, w)| holds(h, w)))
         .and_then(|(_, entry)| entry.value.as_ref())
+}
+
+/// The conntrack zone that a packet with this destination gets on arrival; `None`: none, and it is refused.
+#[must_use]
+pub fn zone(rules: &Ruleset, dev: &str, family: Family, dst: u128) -> Option<u16> {
+    let device = Atom::Device(dev.to_owned());
+    let table = if family == Family::V4 { Table::Zone4 } else { Table::Zone6 };
+    let found = match lookup(rules, Table::Space, std::slice::from_ref(&device)) {
+        Some(space) => lookup(rules, table, &[space.clone(), Atom::Address(family, dst, dst)]),
+        None => lookup(rules, Table::Zone, &[device]),
+    };
+    match found {
+        Some(Atom::Zone(zone)) => Some(*zone),
+        _ => None,
+    }
+}
+
+/// The role of a sender that shows this inner source under this VNI; `None`: `bad-vtep`.
+#[must_use]
+pub fn role(rules: &Ruleset, vtep: IpAddr, vni: u32, family: Family, src: u128) -> Option<u32> {
+    let tables = match family {
+        Family::V4 => [Table::Legit4, Table::LegitRange4],
+        Family::V6 => [Table::Legit6, Table::LegitRange6],
+    };
+    let key = [Atom::Vtep(vtep), Atom::Vni(vni), Atom::Raw(family, src, src)];
+    tables.into_iter().find_map(|table| match lookup(rules, table, &key) {
+        Some(Atom::Mark(role)) => Some(*role),
+        _ => None,
+    })
 }
 
 /// Decides the original direction's first packet, or a reply if `direction` says so (addresses stay the original ones).

@@ -154,6 +154,7 @@ fn segments(model: &Model, report: &mut Report) {
 /// PW0208
 fn mtus(model: &Model, report: &mut Report) {
     let fabric = &model.fabric;
+    let Some(underlay) = fabric.underlay_span else { return };
     let overhead = fabric.overhead();
     let largest = fabric.underlay_mtu.saturating_sub(overhead);
     let (outer_ip, family) = match fabric.underlay_family {
@@ -181,7 +182,7 @@ fn mtus(model: &Model, report: &mut Report) {
                 ),
             )
             .label(format!("at most {largest} fits"))
-            .related(fabric.span, format!("underlay MTU {}", fabric.underlay_mtu))
+            .related(underlay, "the underlay's MTU")
             .note(format!(
                 "{} (underlay) - {outer_ip} ({family}) - 8 (UDP) - 8 ({encap}) - 14 (inner Ethernet) = {largest}",
                 fabric.underlay_mtu
@@ -216,7 +217,8 @@ fn vteps(model: &Model, report: &mut Report) {
             );
         }
     }
-    for (_, node) in model.nodes.iter() {
+    let Some(underlay) = model.fabric.underlay_span else { return };
+    for node in model.nodes.values() {
         let (own, _) = parse_addr(node.vtep);
         if own != family {
             report.push(
@@ -232,7 +234,7 @@ fn vteps(model: &Model, report: &mut Report) {
                     ),
                 )
                 .label(format!("an {} address", own.as_str()))
-                .related(model.fabric.span, format!("the underlay's family is {}", family.as_str()))
+                .related(underlay, "the underlay's family")
                 .help(format!("write the node's {} address", family.as_str())),
             );
         }

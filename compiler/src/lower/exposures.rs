@@ -62,6 +62,7 @@ impl<'a> Lowering<'a> {
                     None => format!("{}.expose#{number}", self.model.owners[owner].name),
                 };
                 if self.expose(owner, &stem, member, expose).is_none() {
+                    self.left_out.extend((1..=expose.rows.len()).map(|row| format!("{stem}#{row}")));
                     self.report.taint(owner);
                 }
             }

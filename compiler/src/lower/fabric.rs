@@ -46,7 +46,10 @@ impl Lowering<'_> {
             // The smallest that leaves IPv4's 576 bytes inside the encapsulation.
             let least = 576 + u64::from(fabric.overhead());
             match u32::try_from(mtu.node) {
-                Ok(value) if (least..=MAX_MTU).contains(&mtu.node) => fabric.underlay_mtu = value,
+                Ok(value) if (least..=MAX_MTU).contains(&mtu.node) => {
+                    fabric.underlay_mtu = value;
+                    fabric.underlay_span = Some(underlay.span);
+                }
                 _ => {
                     let d = self.error(
                         Code::PW0006,

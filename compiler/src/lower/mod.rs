@@ -50,6 +50,8 @@ pub(crate) struct Lowering<'a> {
     segment_sets: Vec<std::sync::Arc<crate::sets::EndSet>>,
     owner_sets: Vec<std::sync::Arc<crate::sets::EndSet>>,
     used: usage::Used,
+    /// Names of rules and exposures that were left out because they are in error.
+    left_out: std::collections::BTreeSet<String>,
     /// An error whose flows cannot be bounded to some owners.
     taint_all: bool,
 }
@@ -69,6 +71,7 @@ pub fn lower(files: &[SourceFile<'_>]) -> (Model, Report) {
         segment_sets: Vec::new(),
         owner_sets: Vec::new(),
         used: usage::Used::default(),
+        left_out: std::collections::BTreeSet::new(),
         taint_all: false,
     };
     l.fabric();

@@ -21,6 +21,7 @@ impl<'a> Lowering<'a> {
         for policy in &declared {
             let place = self.place(policy.ast);
             if place.is_none() {
+                self.left_out.insert(policy.ast.name.node.clone());
                 match policy.ast.tenant.as_ref().and_then(|t| self.symbols.owner(&t.node)) {
                     Some(owner) => self.report.taint(owner),
                     None => self.taint_all = true,
@@ -257,6 +258,7 @@ impl<'a> Lowering<'a> {
         };
         let (Some(pairs), Some(service), Some(via)) = (pairs, service, via) else {
             self.taint_rule(owner, &sides);
+            self.left_out.insert(name);
             return;
         };
         let id = self.model.rules.push(Rule {

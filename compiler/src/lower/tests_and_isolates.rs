@@ -110,6 +110,10 @@ impl Lowering<'_> {
         if known {
             return Some(name.node.clone());
         }
+        let policy = name.node.split(['.', '#']).next().unwrap_or_default();
+        if self.left_out.contains(&name.node) || self.left_out.contains(policy) {
+            return None;
+        }
         let names: Vec<String> = self
             .model
             .policies

@@ -74,7 +74,7 @@ impl Context {
         }
         let place = set.set.span.to(service.span);
         if via.value.is_none() {
-            self.missing(place, "an exposure names no gateway", "add `via GATEWAY`");
+            self.incomplete(place, "an exposure names no gateway", "add `via GATEWAY`");
         }
         let braced = rows.is_some();
         let rows = match rows {
@@ -110,6 +110,10 @@ impl Context {
             rows,
             braced,
         })
+    }
+
+    fn incomplete(&mut self, place: Span, message: &str, help: &str) {
+        self.report(Diagnostic::new(Code::PW0004, place, message).label("exposed here").help(help));
     }
 
     fn misplaced_in_rows(&mut self, word: &str, place: Span) {

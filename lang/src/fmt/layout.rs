@@ -10,7 +10,7 @@ use crate::span::Span;
 use crate::tokens::{Comment, CommentKind, Placed, Token};
 
 /// Columns after which lines are broken where they can be.
-const WIDTH: usize = 110;
+const WIDTH: usize = 120;
 const INDENT: usize = 2;
 
 /// Lays out a file without errors. `nodes` are the places of its declarations and clauses.
@@ -108,10 +108,8 @@ impl<'a> Page<'a> {
             match piece.token {
                 Token::Open | Token::InnerOpen | Token::PortsOpen => open.push(at),
                 Token::Close | Token::InnerClose | Token::PortsClose => {
-                    if let Some(start) = open.pop() {
-                        if let Some(partner) = partners.get_mut(start) {
-                            *partner = Some(at);
-                        }
+                    if let Some(partner) = open.pop().and_then(|start: usize| partners.get_mut(start)) {
+                        *partner = Some(at);
                     }
                 }
                 _ => {}

@@ -80,11 +80,16 @@ fn chain(first: Set, rest: Vec<(bool, Set)>) -> Set {
         if union {
             run.push(next);
         } else {
-            let left = union_of(std::mem::take(&mut run)).unwrap();
+            let left = union_of(std::mem::take(&mut run)).unwrap_or_else(empty);
             run.push(node(SetKind::Except(Box::new(left), Box::new(next))));
         }
     }
-    union_of(run).unwrap()
+    union_of(run).unwrap_or_else(empty)
+}
+
+/// A run always holds a set; should it not, the tree shows it.
+fn empty() -> Set {
+    node(SetKind::Error)
 }
 
 pub fn set() -> impl Strategy<Value = Set> {
@@ -107,14 +112,18 @@ pub fn set() -> impl Strategy<Value = Set> {
             rest.into_iter()
                 .fold(first, |left, right| node(SetKind::Intersect(Box::new(left), Box::new(right))))
         });
-        (intersection.clone(), vec((any::<bool>(), intersection), 0..4)).prop_map(|(first, rest)| chain(first, rest))
+        (intersection.clone(), vec((any::<bool>(), intersection), 0..4))
+            .prop_map(|(first, rest)| chain(first, rest))
     });
     set.boxed()
 }
 
 fn ports() -> impl Strategy<Value = Vec<PortRange>> {
     let range = |(lo, hi)| PortRange { lo, hi, span: Span::default() };
-    vec(prop_oneof![(0..70_000_u64).prop_map(|n| (n, n)), (0..70_000_u64, 0..70_000_u64)].prop_map(range), 0..4)
+    vec(
+        prop_oneof![(0..70_000_u64).prop_map(|n| (n, n)), (0..70_000_u64, 0..70_000_u64)].prop_map(range),
+        0..4,
+    )
 }
 
 fn icmp() -> impl Strategy<Value = ServiceTerm> {
@@ -176,11 +185,15 @@ fn fabric() -> impl Strategy<Value = Decl> {
 }
 
 fn member() -> impl Strategy<Value = Member> {
-    let segment = (name(), int(), vec((literal(), of(address())), 1..4), of(int())).prop_map(|(name, vni, list, mtu)| {
-        let prefixes =
-            list.into_iter().map(|(prefix, router)| SegmentPrefix { prefix, router: router.map(at) }).collect();
-        MemberKind::Segment(Segment { name, vni: Some(vni), prefixes, mtu })
-    });
+    let segment = (name(), int(), vec((literal(), of(address())), 1..4), of(int())).prop_map(
+        |(name, vni, list, mtu)| {
+            let prefixes = list
+                .into_iter()
+                .map(|(prefix, router)| SegmentPrefix { prefix, router: router.map(at) })
+                .collect();
+            MemberKind::Segment(Segment { name, vni: Some(vni), prefixes, mtu })
+        },
+    );
     let group = (name(), set()).prop_map(|(name, set)| MemberKind::Group(Group { name, set }));
     let target = prop_oneof![
         name().prop_map(RouteTarget::Via),
@@ -234,12 +247,8 @@ fn gateway() -> impl Strategy<Value = Decl> {
             span: Span::default(),
         },
     );
-    let masquerade = (docs(), name(), name(), translate()).prop_map(|(docs, tenant, external, translate)| Masquerade {
-        docs,
-        tenant,
-        external,
-        translate,
-        span: Span::default(),
+    let masquerade = (docs(), name(), name(), translate()).prop_map(|(docs, tenant, external, translate)| {
+        Masquerade { docs, tenant, external, translate, span: Span::default() }
     });
     (
         name(),
@@ -329,7 +338,13 @@ fn test() -> impl Strategy<Value = Decl> {
         of(service()),
         of(name()),
     )
-        .prop_map(|(quantifier, src, dst, service, via)| TestKind::Flows { quantifier, src, dst, service, via });
+        .prop_map(|(quantifier, src, dst, service, via)| TestKind::Flows {
+            quantifier,
+            src,
+            dst,
+            service,
+            via,
+        });
     let proto = prop_oneof![
         port_proto().prop_map(|proto| ServiceTerm::Ports { proto, dst: Vec::new(), src: Vec::new() }),
         icmp(),
@@ -361,8 +376,8 @@ fn decl() -> impl Strategy<Value = Decl> {
     let node = (name(), address(), device(), any::<bool>()).prop_map(|(name, vtep, dev, gateway)| {
         Decl::Node(Node { name, vtep: Some(at(vtep)), dev: Some(dev), gateway })
     });
-    let external =
-        (name(), vec(literal(), 1..4)).prop_map(|(name, prefixes)| Decl::External(External { name, prefixes }));
+    let external = (name(), vec(literal(), 1..4))
+        .prop_map(|(name, prefixes)| Decl::External(External { name, prefixes }));
     let isolate = (set(), set(), any::<bool>(), of((service(), name()))).prop_map(
         |(what, from, transitively, allowing)| Decl::Isolate(Isolate { what, from, transitively, allowing }),
     );
@@ -409,7 +424,7 @@ pub fn shape(file: &File) -> String {
         out.push_str(&rest[..start]);
         out.push('@');
         rest = &rest[start..];
-        rest = &rest[rest.find('}').unwrap() + 1..];
+        rest = rest.split_once('}').map_or("", |(_, after)| after);
     }
     out.push_str(rest);
     out

@@ -18,7 +18,7 @@ const APPLIERS: usize = 4;
 ///
 /// # Errors
 /// The kernel refuses a step.
-pub(super) fn build(c: &Compiled, t: &Topology) -> Result<(), LabError> {
+pub(super) fn build(t: &Topology) -> Result<(), LabError> {
     let mut names = IpBatch::here();
     for name in t.namespaces() {
         names.push(&["netns", "add", name]);
@@ -35,7 +35,7 @@ pub(super) fn build(c: &Compiled, t: &Topology) -> Result<(), LabError> {
         endpoint(t, place)?;
     }
     for place in &t.externals {
-        external(c, t, place)?;
+        external(t, place)?;
     }
     Ok(())
 }
@@ -54,17 +54,15 @@ fn settle() -> Result<(), LabError> {
 }
 
 fn underlay(t: &Topology) -> Result<(), LabError> {
-    let mtu = t.underlay_mtu.to_string();
+    let mtu = t.underlay_mtu;
     let mut cables = IpBatch::here();
     let mut bridge = IpBatch::inside(&t.underlay);
     bridge.push(&["link", "set", "dev", "lo", "up"]);
     bridge.push(&["link", "add", "name", BRIDGE, "type", "bridge", "mcast_snooping", "0"]);
     for (number, node) in t.nodes.iter().enumerate() {
-        let (port, mac) = (format!("n{number}"), mac_text(node.mac));
-        cables.push(&[
-            "link", "add", "name", &node.dev, "netns", &node.netns, "mtu", &mtu, "address", &mac, "type", "veth",
-            "peer", "name", &port, "netns", &t.underlay, "mtu", &mtu,
-        ]);
+        let port = format!("n{number}");
+        let bridged = End { netns: &t.underlay, dev: &port, mac: None };
+        cable(&mut cables, End { netns: &node.netns, dev: &node.dev, mac: Some(node.mac) }, bridged, mtu);
         bridge.push(&["link", "set", "dev", &port, "master", BRIDGE, "up"]);
     }
     bridge.push(&["link", "set", "dev", BRIDGE, "up"]);
@@ -86,13 +84,10 @@ fn node_inside(t: &Topology, node: &NodePlace) -> Result<(), LabError> {
 
 fn endpoint(t: &Topology, place: &EndpointPlace) -> Result<(), LabError> {
     let Some(node) = t.node(place.node) else { return Ok(()) };
-    let (mac, mtu) = (mac_text(place.mac), place.mtu.to_string());
-    let mut cable = IpBatch::here();
-    cable.push(&[
-        "link", "add", "name", &place.dev, "netns", &node.netns, "mtu", &mtu, "type", "veth", "peer", "name",
-        ENDPOINT_DEV, "netns", &place.netns, "address", &mac, "mtu", &mtu,
-    ]);
-    cable.run()?;
+    let mut cables = IpBatch::here();
+    let workload = End { netns: &place.netns, dev: ENDPOINT_DEV, mac: Some(place.mac) };
+    cable(&mut cables, End { netns: &node.netns, dev: &place.dev, mac: None }, workload, place.mtu);
+    cables.run()?;
     let mut outside = IpBatch::inside(&node.netns);
     outside.push(&["link", "set", "dev", &place.dev, "up"]);
     outside.run()?;
@@ -103,24 +98,22 @@ fn endpoint(t: &Topology, place: &EndpointPlace) -> Result<(), LabError> {
         add_address(&mut inside, &format!("{}/{}", address.ip, address.len), ENDPOINT_DEV);
     }
     for address in &place.addresses {
-        let router = address.router.to_string();
-        inside.push(&["route", "replace", everything(address.ip), "via", &router, "dev", ENDPOINT_DEV, "onlink"]);
+        let way = default_via(address.router, ENDPOINT_DEV);
+        inside.push(&way.iter().map(String::as_str).collect::<Vec<_>>());
     }
     inside.run()
 }
 
-fn external(c: &Compiled, t: &Topology, place: &ExternalPlace) -> Result<(), LabError> {
+fn external(t: &Topology, place: &ExternalPlace) -> Result<(), LabError> {
     let mut inside = IpBatch::inside(&place.netns);
     inside.push(&["link", "set", "dev", "lo", "up"]);
     for link in &place.links {
         let Some(node) = t.node(link.node) else { continue };
-        let (mac, mtu) = (mac_text(link.mac), c.model.fabric.underlay_mtu.to_string());
-        let mut cable = IpBatch::here();
-        cable.push(&[
-            "link", "add", "name", &link.dev, "netns", &node.netns, "mtu", &mtu, "address", &mac, "type", "veth",
-            "peer", "name", &link.peer, "netns", &place.netns, "mtu", &mtu,
-        ]);
-        cable.run()?;
+        let mut cables = IpBatch::here();
+        let router = End { netns: &place.netns, dev: &link.peer, mac: None };
+        let instance = End { netns: &node.netns, dev: &link.dev, mac: Some(link.mac) };
+        cable(&mut cables, instance, router, t.underlay_mtu);
+        cables.run()?;
         let mut outside = IpBatch::inside(&node.netns);
         outside.push(&["link", "set", "dev", &link.dev, "up"]);
         let local = host(link.local);
@@ -137,6 +130,7 @@ fn external(c: &Compiled, t: &Topology, place: &ExternalPlace) -> Result<(), Lab
             add_address(&mut inside, &host(*hop), &link.peer);
         }
         // The instance need not answer for its addresses here: a router's own cable is no part of the policy.
+        let mac = mac_text(link.mac);
         for near in [link.local, link.local6] {
             let lladdr = ["lladdr", &mac, "dev", &link.peer, "nud", "permanent"];
             inside.push(&[&["neighbour", "replace", &near.to_string()], &lladdr[..]].concat());
@@ -149,10 +143,8 @@ fn external(c: &Compiled, t: &Topology, place: &ExternalPlace) -> Result<(), Lab
     }
     if let Some(first) = place.links.first() {
         for via in [first.local, first.local6] {
-            inside.push(&[
-                "route", "add", everything(via), "via", &via.to_string(), "dev", &first.peer, "onlink", "metric",
-                DEFAULT_METRIC,
-            ]);
+            let (way, metric) = (default_via(via, &first.peer), ["metric", DEFAULT_METRIC]);
+            inside.push(&way.iter().map(String::as_str).chain(metric).collect::<Vec<_>>());
         }
     }
     inside.run()
@@ -172,9 +164,34 @@ pub(super) fn host(address: IpAddr) -> String {
     format!("{address}/{}", if address.is_ipv6() { 128 } else { 32 })
 }
 
-/// The default route's destination in the family of this address.
-pub(super) fn everything(address: IpAddr) -> &'static str {
-    if address.is_ipv6() { "::/0" } else { "0.0.0.0/0" }
+/// The command for a default route.
+pub(super) fn default_via(via: IpAddr, dev: &str) -> Vec<String> {
+    let everything = if via.is_ipv6() { "::/0" } else { "0.0.0.0/0" };
+    let via = via.to_string();
+    ["route", "replace", everything, "via", &via, "dev", dev, "onlink"].map(str::to_owned).to_vec()
+}
+
+/// One end of a cable; without a MAC the kernel chooses one.
+struct End<'a> {
+    netns: &'a str,
+    dev: &'a str,
+    mac: Option<[u8; 6]>,
+}
+
+/// Joins two namespaces by a pair of veth devices, both made where they belong.
+fn cable(batch: &mut IpBatch, near: End<'_>, far: End<'_>, mtu: u32) {
+    let described = |end: End<'_>| {
+        let mut words = vec!["name".to_owned(), end.dev.to_owned(), "netns".to_owned(), end.netns.to_owned()];
+        words.extend(["mtu".to_owned(), mtu.to_string()]);
+        words.extend(end.mac.into_iter().flat_map(|mac| ["address".to_owned(), mac_text(mac)]));
+        words
+    };
+    let (near, far) = (described(near), described(far));
+    let mut command = vec!["link", "add"];
+    command.extend(near.iter().map(String::as_str));
+    command.extend(["type", "veth", "peer"]);
+    command.extend(far.iter().map(String::as_str));
+    batch.push(&command);
 }
 
 fn script(c: &Compiled, node: &NodePlace, artifacts: &Path) -> PathBuf {

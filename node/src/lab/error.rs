@@ -19,7 +19,9 @@ pub enum LabError {
     Apply { node: String, status: String, output: String },
     #[error("the lab is not up: {} of its namespaces are missing, first `{first}`", missing)]
     NotUp { missing: usize, first: String },
-    #[error("node `{node}` attaches externals `{first}` and `{second}` by one device `{dev}`, which the lab does not model")]
+    #[error(
+        "node `{node}` attaches externals `{first}` and `{second}` by one device `{dev}`, which the lab does not model"
+    )]
     SharedDevice { node: String, dev: String, first: String, second: String },
     #[error("node `{node}` uses its underlay device `{dev}` as an attachment, which the lab does not model")]
     UnderlayAttach { node: String, dev: String },

@@ -46,7 +46,7 @@ pub fn up(c: &Compiled, artifacts: &Path, options: &LabOptions) -> Result<Lab, L
     }
     build::scripts(c, &topology, artifacts)?;
     down(options)?;
-    let built = build::build(c, &topology).and_then(|()| build::apply(c, &topology, artifacts));
+    let built = build::build(&topology).and_then(|()| build::apply(c, &topology, artifacts));
     match built {
         Ok(()) => Ok(Lab { topology }),
         Err(error) => {
@@ -64,8 +64,11 @@ pub fn up(c: &Compiled, artifacts: &Path, options: &LabOptions) -> Result<Lab, L
 pub fn open(c: &Compiled, options: &LabOptions) -> Result<Lab, LabError> {
     let topology = Topology::new(c, &options.project)?;
     let there = netns::list(&format!("{}-", topology.prefix))?;
-    let missing: Vec<&str> =
-        topology.namespaces().into_iter().filter(|n| there.binary_search_by(|t| t.as_str().cmp(n)).is_err()).collect();
+    let missing: Vec<&str> = topology
+        .namespaces()
+        .into_iter()
+        .filter(|n| there.binary_search_by(|t| t.as_str().cmp(n)).is_err())
+        .collect();
     match missing.first() {
         None => Ok(Lab { topology }),
         Some(first) => Err(LabError::NotUp { missing: missing.len(), first: (*first).to_owned() }),
@@ -78,13 +81,14 @@ pub fn prefix(options: &LabOptions) -> String {
     topology::prefix(&options.project)
 }
 
-/// Removes the lab of a project, whole or in part, and returns how many namespaces that were.
+/// Removes the lab of a project, whole or in part, and returns how many namespaces that were. What still runs inside
+/// one, such as a shell, keeps its nameless namespace until it ends.
 ///
 /// # Errors
 /// A namespace cannot be removed.
 pub fn down(options: &LabOptions) -> Result<usize, LabError> {
     let names = netns::list(&format!("{}-", prefix(options)))?;
-    let mut batch = tool::IpBatch::here();
+    let mut batch = tool::IpBatch::here().forced();
     for name in &names {
         batch.push(&["netns", "delete", name]);
     }

@@ -13,7 +13,9 @@ const CAPABILITIES: [(u32, &str); 3] = [(12, "CAP_NET_ADMIN"), (13, "CAP_NET_RAW
 #[must_use]
 pub fn preflight(c: &Compiled) -> Vec<Missing> {
     let mut missing = Vec::new();
-    for (program, argument, package) in [("ip", "-V", "iproute2"), ("nft", "--version", "nftables")] {
+    for (program, argument, package) in
+        [("ip", "-V", "iproute2"), ("bridge", "-V", "iproute2"), ("nft", "--version", "nftables")]
+    {
         if tool::run(program, &[argument]).is_err() {
             missing.push(Missing {
                 what: format!("the program `{program}`"),
@@ -60,17 +62,22 @@ fn kernel(encap: EncapKind) -> Vec<Missing> {
     ];
     let mut out = Vec::new();
     for (what, kind) in devices {
-        let add: Vec<&str> = ["-n", scratch.as_str(), "link", "add", "name", "a"].iter().chain(kind).copied().collect();
+        let add: Vec<&str> =
+            ["-n", scratch.as_str(), "link", "add", "name", "a"].iter().chain(kind).copied().collect();
         match tool::run("ip", &add) {
             Ok(_) => out.extend(
-                tool::run("ip", &["-n", &scratch, "link", "delete", "dev", "a"]).err().map(|e| missing(what, &e)),
+                tool::run("ip", &["-n", &scratch, "link", "delete", "dev", "a"])
+                    .err()
+                    .map(|e| missing(what, &e)),
             ),
             Err(error) => out.push(missing(what, &error)),
         }
     }
     let table = ["netns", "exec", &scratch, "nft", "add table inet partywall-preflight"];
     out.extend(tool::run("ip", &table).err().map(|e| missing("nf_tables", &e)));
-    out.extend(tool::run("ip", &["netns", "delete", &scratch]).err().map(|e| missing("network namespaces", &e)));
+    out.extend(
+        tool::run("ip", &["netns", "delete", &scratch]).err().map(|e| missing("network namespaces", &e)),
+    );
     out
 }
 

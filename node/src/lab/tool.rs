@@ -46,18 +46,31 @@ fn shown(program: &str, args: &[&str]) -> String {
 /// `ip` commands for one namespace, run in order and, where they can be, in one process.
 #[derive(Debug)]
 pub(crate) struct IpBatch {
-    netns: Option<String>,
+    /// `-n NAME`, `-6`
+    options: Vec<String>,
     commands: Vec<Vec<String>>,
 }
 
 impl IpBatch {
     /// For the namespace of this process.
     pub(crate) fn here() -> Self {
-        Self { netns: None, commands: Vec::new() }
+        Self { options: Vec::new(), commands: Vec::new() }
     }
 
     pub(crate) fn inside(netns: &str) -> Self {
-        Self { netns: Some(netns.to_owned()), commands: Vec::new() }
+        Self { options: vec!["-n".to_owned(), netns.to_owned()], commands: Vec::new() }
+    }
+
+    /// Goes on after a command that fails; the error comes all the same.
+    pub(crate) fn forced(mut self) -> Self {
+        self.options.push("-force".to_owned());
+        self
+    }
+
+    /// For one family, where `ip` does not see it by the arguments.
+    pub(crate) fn family(mut self, v6: bool) -> Self {
+        self.options.push(if v6 { "-6" } else { "-4" }.to_owned());
+        self
     }
 
     pub(crate) fn push(&mut self, args: &[&str]) {
@@ -70,7 +83,7 @@ impl IpBatch {
         for group in self.commands.chunk_by(|a, b| batchable(a) && batchable(b)) {
             match group {
                 [single] => {
-                    let args: Vec<&str> = self.prefix().chain(single.iter().map(String::as_str)).collect();
+                    let args: Vec<&str> = self.options().chain(single.iter().map(String::as_str)).collect();
                     run("ip", &args)?;
                 }
                 many => self.run_group(many)?,
@@ -79,13 +92,13 @@ impl IpBatch {
         Ok(())
     }
 
-    fn prefix(&self) -> impl Iterator<Item = &str> {
-        self.netns.as_deref().into_iter().flat_map(|name| ["-n", name])
+    fn options(&self) -> impl Iterator<Item = &str> {
+        self.options.iter().map(String::as_str)
     }
 
     fn run_group(&self, commands: &[Vec<String>]) -> Result<(), LabError> {
         let text: String = commands.iter().map(|c| c.join(" ") + "\n").collect();
-        let args: Vec<&str> = self.prefix().chain(["-batch", "-"]).collect();
+        let args: Vec<&str> = self.options().chain(["-batch", "-"]).collect();
         let output = spawn("ip", &args, Some(&text))?;
         // `Command failed -:3` names the line.
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -94,7 +107,7 @@ impl IpBatch {
             .and_then(|(_, rest)| rest.split_whitespace().next()?.parse::<usize>().ok())
             .and_then(|line| commands.get(line.checked_sub(1)?));
         let named = || match failed {
-            Some(command) => format!("ip {} {}", self.prefix().collect::<Vec<_>>().join(" "), command.join(" ")),
+            Some(command) => format!("ip {} {}", self.options.join(" "), command.join(" ")),
             None => shown("ip", &args),
         };
         finish(named, &output).map(drop)
@@ -105,11 +118,12 @@ impl IpBatch {
 /// cuts a line at `#`, and knows no options of its own.
 fn batchable(command: &[String]) -> bool {
     let option = command.first().is_some_and(|word| word.starts_with('-'));
-    !option && command.iter().all(|word| {
-        !word.is_empty()
-            && !word.starts_with(['\'', '"'])
-            && !word.contains(|c: char| c.is_whitespace() || c == '#' || c == '\\')
-    })
+    !option
+        && command.iter().all(|word| {
+            !word.is_empty()
+                && !word.starts_with(['\'', '"'])
+                && !word.contains(|c: char| c.is_whitespace() || c == '#' || c == '\\')
+        })
 }
 
 #[cfg(test)]

@@ -98,13 +98,18 @@ impl Topology {
         Ok(Self {
             underlay: format!("{prefix}-underlay"),
             underlay_mtu: c.model.fabric.underlay_mtu,
-            nodes: c.model.nodes.iter().map(|(id, node)| NodePlace {
-                node: id,
-                netns: netns_name(&prefix, 'n', &node.name),
-                dev: node.dev.clone(),
-                vtep: node.vtep,
-                mac: derived_mac(&["node", &node.name]),
-            }).collect(),
+            nodes: c
+                .model
+                .nodes
+                .iter()
+                .map(|(id, node)| NodePlace {
+                    node: id,
+                    netns: netns_name(&prefix, 'n', &node.name),
+                    dev: node.dev.clone(),
+                    vtep: node.vtep,
+                    mac: derived_mac(&["node", &node.name]),
+                })
+                .collect(),
             endpoints: c.model.endpoints.ids().map(|id| endpoint(c, &prefix, id)).collect(),
             externals: externals(c, &prefix)?,
             prefix,
@@ -138,15 +143,23 @@ fn endpoint(c: &Compiled, prefix: &str, id: EndpointId) -> EndpointPlace {
     let e = &c.model.endpoints[id];
     let segment = &c.model.segments[e.segment];
     let full = format!("{}.{}", c.model.owners[e.tenant].name, e.name);
-    let addresses = e.addresses.iter().map(|&ip| {
-        let (family, value) = parse_addr(ip);
-        let inside = segment.prefixes.iter().find(|p| p.prefix.contains(Prefix::host(family, value)));
-        match (family, inside) {
-            (Family::V4, Some(p)) => Address { ip, len: p.prefix.len(), router: format_addr(family, p.router) },
-            (Family::V4, None) => Address { ip, len: 32, router: ip },
-            (Family::V6, _) => Address { ip, len: 128, router: IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 0, 1]) },
-        }
-    }).collect();
+    let addresses = e
+        .addresses
+        .iter()
+        .map(|&ip| {
+            let (family, value) = parse_addr(ip);
+            let inside = segment.prefixes.iter().find(|p| p.prefix.contains(Prefix::host(family, value)));
+            match (family, inside) {
+                (Family::V4, Some(p)) => {
+                    Address { ip, len: p.prefix.len(), router: format_addr(family, p.router) }
+                }
+                (Family::V4, None) => Address { ip, len: 32, router: ip },
+                (Family::V6, _) => {
+                    Address { ip, len: 128, router: IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 0, 1]) }
+                }
+            }
+        })
+        .collect();
     EndpointPlace {
         endpoint: id,
         netns: netns_name(prefix, 'e', &full),
@@ -217,7 +230,9 @@ fn masquerades(c: &Compiled, place: &ExternalPlace) -> Vec<(IpAddr, usize)> {
             for v6 in [false, true] {
                 let addresses = masquerade.addresses.iter().filter(|a| a.is_ipv6() == v6);
                 for (address, instance) in addresses.zip(&gateway.instances) {
-                    out.extend(place.links.iter().position(|l| l.node == *instance).map(|link| (*address, link)));
+                    out.extend(
+                        place.links.iter().position(|l| l.node == *instance).map(|link| (*address, link)),
+                    );
                 }
             }
         }

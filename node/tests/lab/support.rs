@@ -2,26 +2,47 @@
 
 use compiler::{Compiled, SourceFile, compile};
 use lang::ast::Date;
-use lang::span::FileId;
+use lang::diag::{Diagnostic, Severity};
+use lang::source::Sources;
 use partywall_node::lab::{self, LabOptions, Missing};
 use std::path::Path;
 use std::process::Command;
 
-/// Compiles files given as (path, text); the test fails if a syntax error is among them.
-pub fn project(files: &[(String, String)]) -> Compiled {
-    let parsed: Vec<_> = (0u32..)
-        .zip(files)
-        .map(|(n, (path, text))| {
-            let parsed = lang::parse(FileId(n), text);
-            assert!(parsed.diagnostics.is_empty(), "{path}: {:?}", parsed.diagnostics);
-            parsed
-        })
+/// A compiled project with its sources.
+pub struct Project {
+    pub sources: Sources,
+    pub compiled: Compiled,
+}
+
+/// Compiles files given as (path, text); the test fails if an error is among the findings.
+pub fn project(files: &[(String, String)]) -> Project {
+    let mut sources = Sources::new();
+    let ids: Vec<_> = files.iter().map(|(path, text)| sources.add(path.as_str(), text.as_str())).collect();
+    let parsed: Vec<_> = files.iter().zip(&ids).map(|((_, text), id)| lang::parse(*id, text)).collect();
+    let trees: Vec<SourceFile<'_>> = files
+        .iter()
+        .zip(ids.iter().zip(&parsed))
+        .map(|((path, text), (id, parsed))| SourceFile { id: *id, path, text, tree: &parsed.file })
         .collect();
-    let sources: Vec<SourceFile<'_>> = (0u32..)
-        .zip(files.iter().zip(&parsed))
-        .map(|(n, ((path, text), parsed))| SourceFile { id: FileId(n), path, text, tree: &parsed.file })
+    let compilation = compile(&trees, Date { year: 2026, month: 11, day: 21 });
+    let errors: Vec<&Diagnostic> = parsed
+        .iter()
+        .flat_map(|p| &p.diagnostics)
+        .chain(&compilation.diagnostics)
+        .filter(|d| d.severity == Severity::Error)
         .collect();
-    compile(&sources, Date { year: 2026, month: 11, day: 21 }).compiled
+    assert!(errors.is_empty(), "{errors:?}");
+    Project { sources, compiled: compilation.compiled }
+}
+
+/// Builds the nft artifacts of a project into a directory.
+pub fn build(project: &Project, directory: &Path) {
+    let bundle = backends::build(&project.compiled, &project.sources, &backends::Request::default()).unwrap();
+    for artifact in bundle.files {
+        let path = directory.join(&artifact.path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, artifact.bytes).unwrap();
+    }
 }
 
 /// All `.pw` files below a directory, sorted by path.

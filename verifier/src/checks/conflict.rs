@@ -41,7 +41,11 @@ pub fn conflicts(c: &Compiled, at: &mut ViewScene<'_>, pairs: &mut Pairs) -> Res
         for (index, first) in tier.policies.iter().enumerate() {
             for second in tier.policies.iter().skip(index + 1) {
                 for (a, b) in disagreeing(c, way, first, second) {
-                    let (a, b) = if rank(c, a.rule) <= rank(c, b.rule) { ((first, a), (second, b)) } else { ((second, b), (first, a)) };
+                    let (a, b) = if rank(c, a.rule) <= rank(c, b.rule) {
+                        ((first, a), (second, b))
+                    } else {
+                        ((second, b), (first, a))
+                    };
                     let key = (rank(c, a.1.rule), rank(c, b.1.rule));
                     if matches!(pairs.get(&key), Some((_, _, Pair::Conflict { .. }))) {
                         continue;
@@ -49,7 +53,11 @@ pub fn conflicts(c: &Compiled, at: &mut ViewScene<'_>, pairs: &mut Pairs) -> Res
                     let term = properties::both_decide(&mut at.scene.encoder.pool, tier, a, b);
                     let (a, b) = (a.1.rule, b.1.rule);
                     let shows = |flow: &Flow| {
-                        let rules = eval::tier_rules(c, c.views[tenant].get(position).map_or(&[], Vec::as_slice), flow);
+                        let rules = eval::tier_rules(
+                            c,
+                            c.views[tenant].get(position).map_or(&[], Vec::as_slice),
+                            flow,
+                        );
                         let deciding = replay::deciding(c, tenant, way, flow);
                         [a, b].iter().all(|r| rules.contains(r) && deciding.contains(r))
                     };
@@ -147,14 +155,12 @@ fn settle(c: &Compiled, a: RuleId, b: RuleId) -> String {
     match (p.owner, q.owner) {
         (None, Some(_)) => only(&clause(&p.name, &q.name), &q.name),
         (Some(_), None) => only(&clause(&q.name, &p.name), &p.name),
-        _ => format!(
-            "say which one wins: {} or {}",
-            clause(&p.name, &q.name),
-            clause(&q.name, &p.name)
-        ),
+        _ => format!("say which one wins: {} or {}", clause(&p.name, &q.name), clause(&q.name, &p.name)),
     }
 }
 
 fn only(clause: &str, tenant_policy: &str) -> String {
-    format!("write {clause}; a tenant's policy such as `{tenant_policy}` may not override the platform's, so else narrow its rule")
+    format!(
+        "write {clause}; a tenant's policy such as `{tenant_policy}` may not override the platform's, so else narrow its rule"
+    )
 }

@@ -50,7 +50,8 @@ impl<'c> Sides<'c> {
     /// An owner's addresses of one side.
     #[must_use]
     pub fn of(&self, side: Side, owner: OwnerId, family: Family) -> RangeSet {
-        let (what, from) = (self.isolate.what.of(owner).family(family), self.isolate.from.of(owner).family(family));
+        let (what, from) =
+            (self.isolate.what.of(owner).family(family), self.isolate.from.of(owner).family(family));
         let only = match side {
             Side::What => what.subtract(from),
             Side::From => from.subtract(what),
@@ -108,7 +109,7 @@ fn violation(task: Task<'_>, isolate: &Isolate, sides: Sides<'_>, id: ChannelId)
             let decision = encoder.decision(id);
             let hole = isolate.allowing.as_ref().map(|(service, gateway)| (&**service, *gateway));
             let term = properties::allowed_beside(&mut encoder, crate::terms::Term::TRUE, &decision, hole);
-            let mut scene = Scene::with_base(encoder, decision.possible, task.budget)?;
+            let mut scene = Scene::with_base(encoder, decision.possible, task.budget);
             let shows = |flow: &Flow| {
                 replay::goes_on(task.c, id, flow)
                     && sides.violated_by(flow, &eval::decide_on_channel(task.c, id, flow))
@@ -134,9 +135,11 @@ fn report(task: Task<'_>, isolate: &Isolate, id: ChannelId, flow: &Flow) -> Diag
             "deny the flow in a tier above, or leave a hole: `allowing SERVICE via {}`",
             c.model.gateways[gateway].name
         ),
-        _ => "deny the flow in a tier above the rule that allows it, or take that rule or exposure back".to_owned(),
+        _ => "deny the flow in a tier above the rule that allows it, or take that rule or exposure back"
+            .to_owned(),
     };
-    let finding = Diagnostic::new(Code::PW0502, isolate.span, message).label("declared isolated here").help(help);
+    let finding =
+        Diagnostic::new(Code::PW0502, isolate.span, message).label("declared isolated here").help(help);
     let finding = task.explain(finding, id, &decision);
     match task.witness(id, flow) {
         Some(witness) => finding.witness(witness),

@@ -14,7 +14,7 @@ use compiler::ids::{ChannelId, OwnerId};
 use compiler::packet::Flow;
 use compiler::wire;
 use lang::codes::Code;
-use lang::diag::{Diagnostic, WitnessText};
+use lang::diag::{Diagnostic, Label, WitnessText};
 use lang::span::Span;
 
 /// What every check is given.
@@ -42,12 +42,13 @@ impl Findings {
     /// PW0901: `question` reads as "whether …".
     pub fn undecided(&mut self, task: Task<'_>, span: Span, question: &str, rule: Option<&str>) {
         self.undecided += 1;
-        let finding = Diagnostic::new(Code::PW0901, span, format!("{question} is undecided within the budget"))
-            .label("the solver gave up here")
-            .help(format!(
-                "raise the budget above {} with `--solver-budget`, or split the rule into simpler ones",
-                task.budget
-            ));
+        let finding =
+            Diagnostic::new(Code::PW0901, span, format!("{question} is undecided within the budget"))
+                .label("the solver gave up here")
+                .help(format!(
+                    "raise the budget above {} with `--solver-budget`, or split the rule into simpler ones",
+                    task.budget
+                ));
         self.diagnostics.push(match rule {
             Some(rule) => finding.rule(rule),
             None => finding,
@@ -94,27 +95,35 @@ impl<'c> Task<'c> {
     #[must_use]
     pub fn explain(&self, mut finding: Diagnostic, channel: ChannelId, decision: &Decision) -> Diagnostic {
         let model = &self.c.model;
-        let deciders: Vec<Decider> = [decision.egress, decision.ingress].into_iter().flatten().map(|v| v.by).collect();
+        let views = [decision.egress, decision.ingress];
+        let mut tell = |span: Span, message: String, rule: Option<&str>| {
+            let label = Label { span, message };
+            if !finding.related.contains(&label) {
+                finding.related.push(label);
+            }
+            if let Some(rule) = rule.filter(|r| !finding.rules.iter().any(|known| known == r)) {
+                finding.rules.push(rule.to_owned());
+            }
+        };
         match self.c.channels[channel].kind {
             ChannelKind::Exposed(id) => {
                 let exposure = &model.exposures[id];
-                finding = finding.related(exposure.span, format!("opened by the exposure `{}`", exposure.name));
-                if deciders.contains(&Decider::Exposure(id)) {
-                    finding = finding.rule(&exposure.name);
-                }
+                let stands = views.iter().flatten().any(|v| v.by == Decider::Exposure(id));
+                let name = stands.then_some(exposure.name.as_str());
+                tell(exposure.span, format!("opened by the exposure `{}`", exposure.name), name);
             }
-            ChannelKind::Direct(id) => finding = finding.related(model.routes[id].span, "opened by this direct route"),
+            ChannelKind::Direct(id) => {
+                tell(model.routes[id].span, "opened by this direct route".to_owned(), None);
+            }
             ChannelKind::Intra | ChannelKind::ToExternal(_) => {}
         }
-        for view in [decision.egress, decision.ingress].into_iter().flatten() {
+        for view in views.into_iter().flatten() {
             if let Decider::Rule(id) = view.by {
                 let rule = &model.rules[id];
                 let does = if view.allow { "allowed" } else { "denied" };
-                finding = finding.related(rule.span, format!("{does} by `{}`", rule.name)).rule(&rule.name);
+                tell(rule.span, format!("{does} by `{}`", rule.name), Some(&rule.name));
             }
         }
-        finding.related.dedup();
-        finding.rules.dedup();
         finding
     }
 }

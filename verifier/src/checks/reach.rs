@@ -38,6 +38,9 @@ struct Hop {
     flow: Flow,
 }
 
+/// Chains by the owner in which they end.
+type Chains = Vec<(OwnerId, Vec<Hop>)>;
+
 /// The outcome of asking a set of hops.
 enum Step {
     None,
@@ -65,7 +68,8 @@ pub fn transitive(task: Task<'_>, isolate: &Isolate) -> Result<Findings, Fault> 
                     }
                 }
                 None => {
-                    let question = format!("whether a chain of {} flows breaks the isolation", family.as_str());
+                    let question =
+                        format!("whether a chain of {} flows breaks the isolation", family.as_str());
                     out.undecided(task, isolate.span, &question, None);
                 }
             }
@@ -114,9 +118,9 @@ impl<'c> Search<'c> {
     }
 
     /// One shortest chain of two hops or more to each owner of the far side; `None`: undecided.
-    fn run(&mut self) -> Result<Option<Vec<(OwnerId, Vec<Hop>)>>, Fault> {
+    fn run(&mut self) -> Result<Option<Chains>, Fault> {
         let mut visited: Ends = self.levels.first().cloned().unwrap_or_default();
-        let mut found: Vec<(OwnerId, Vec<Hop>)> = Vec::new();
+        let mut found = Chains::new();
         if visited.is_empty() || self.target.is_empty() {
             return Ok(Some(found));
         }
@@ -169,14 +173,17 @@ impl<'c> Search<'c> {
     fn next_level(&mut self, visited: &Ends) -> Result<Option<Ends>, Fault> {
         let level = self.levels.len() - 1;
         let mut next: Ends = BTreeMap::new();
-        let mut owners: Vec<OwnerId> = self.levels.last().map(|l| l.keys().copied().collect()).unwrap_or_default();
+        let mut owners: Vec<OwnerId> =
+            self.levels.last().map(|l| l.keys().copied().collect()).unwrap_or_default();
         owners.retain(|o| self.goes_on(level, *o));
         for owner in owners {
             for channel in self.channels_from(owner) {
                 let dst = self.task.c.channels[channel].dst;
                 loop {
                     let mut left = self.task.c.channels[channel].dst_set.family(self.family).clone();
-                    for taken in [visited.get(&dst), self.target.get(&dst), next.get(&dst)].into_iter().flatten() {
+                    for taken in
+                        [visited.get(&dst), self.target.get(&dst), next.get(&dst)].into_iter().flatten()
+                    {
                         left = left.subtract(taken);
                     }
                     let from = self.at(level, owner);
@@ -204,8 +211,11 @@ impl<'c> Search<'c> {
     /// The preferred hop from a level to these addresses.
     fn hop_into(&mut self, level: usize, dst: OwnerId, to: &RangeSet) -> Result<Step, Fault> {
         let c = self.task.c;
-        let into: Vec<ChannelId> =
-            c.channels_of[dst].iter().copied().filter(|id| c.channels[*id].dst == dst && !self.task.skips(*id)).collect();
+        let into: Vec<ChannelId> = c.channels_of[dst]
+            .iter()
+            .copied()
+            .filter(|id| c.channels[*id].dst == dst && !self.task.skips(*id))
+            .collect();
         for channel in into {
             let src = c.channels[channel].src;
             if !self.goes_on(level, src) {
@@ -234,7 +244,9 @@ impl<'c> Search<'c> {
                 }
                 Step::Undecided => return Ok(None),
                 Step::None => {
-                    let dump = format!("no hop from level {level} ends at {start:?}, a member of a class that one does");
+                    let dump = format!(
+                        "no hop from level {level} ends at {start:?}, a member of a class that one does"
+                    );
                     return Err(Fault::Mismatch { dump });
                 }
             }
@@ -251,7 +263,7 @@ impl<'c> Search<'c> {
             return Ok(Step::None);
         }
         if !self.scenes.contains_key(&id) {
-            let hops = Scene::of_channel(c, id, family, self.task.budget)?
+            let hops = Scene::of_channel(c, id, family, self.task.budget)
                 .map(|(scene, decision)| Hops { scene, allow: decision.allow });
             self.scenes.insert(id, hops);
         }
@@ -265,7 +277,8 @@ impl<'c> Search<'c> {
                 && to.contains(flow.dst.address)
                 && eval::decide_on_channel(c, id, flow).allow
         };
-        let found = if preferred { hops.scene.witness(term, &shows)? } else { hops.scene.ask(term, &shows)? };
+        let found =
+            if preferred { hops.scene.witness(term, &shows)? } else { hops.scene.ask(term, &shows)? };
         Ok(match found {
             Found::No => Step::None,
             Found::Yes(flow) => Step::Hop(Hop { channel: id, flow }),
@@ -326,8 +339,13 @@ impl<'c> Search<'c> {
 fn report(task: Task<'_>, isolate: &Isolate, chain: &[Hop]) -> Option<Diagnostic> {
     let c = task.c;
     let (first, last) = (chain.first()?, chain.last()?);
-    let through: Vec<String> =
-        chain.iter().skip(1).map(|hop| format!("`{}`", task.owner(hop.flow.src.owner))).collect();
+    let mut through: Vec<String> = Vec::new();
+    for hop in chain.iter().skip(1) {
+        let name = format!("`{}`", task.owner(hop.flow.src.owner));
+        if !through.contains(&name) {
+            through.push(name);
+        }
+    }
     let message = format!(
         "isolation is broken by a chain of {} flows from `{}` to `{}` through {}",
         chain.len(),
@@ -336,13 +354,13 @@ fn report(task: Task<'_>, isolate: &Isolate, chain: &[Hop]) -> Option<Diagnostic
         through.join(", "),
     );
     let mut finding = Diagnostic::new(Code::PW0503, isolate.span, message).label("declared isolated here").help(
-        "cut one hop: deny it in a tier above the rule that allows it, or take that rule or exposure back; \
-         hops that are meant can be left out with `allowing SERVICE via GATEWAY` only between the two sides",
+        "cut one hop: deny it in a tier above the rule that allows it, or take that rule or exposure back",
     );
     for (number, hop) in chain.iter().enumerate() {
         let decision = eval::decide_on_channel(c, hop.channel, &hop.flow);
-        let text =
-            eval::packet_on_channel(c, hop.channel, &hop.flow).map(|p| wire::packet_text(c, &p)).unwrap_or_default();
+        let text = eval::packet_on_channel(c, hop.channel, &hop.flow)
+            .map(|p| wire::packet_text(c, &p))
+            .unwrap_or_default();
         let address = |end: compiler::packet::End| {
             let address = compiler::algebra::format_addr(hop.flow.family, end.address);
             format!("{address} of `{}`", task.owner(end.owner))

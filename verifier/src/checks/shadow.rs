@@ -8,11 +8,12 @@ use crate::replay;
 use crate::scene::Found;
 use crate::solver::Fault;
 use crate::terms::Term;
+use compiler::algebra::{Family, RangeSet};
 use compiler::compiled::Channel;
 use compiler::eval::{self, Verdict};
 use compiler::ids::{ChannelId, ExposureId, OwnerId, RuleId};
 use compiler::model::{Action, Rule};
-use compiler::packet::Flow;
+use compiler::packet::{End, Flow, field_max, possible_protocol};
 use compiler::sets::{PairSet, ServiceSet};
 use lang::codes::Code;
 use lang::diag::{Diagnostic, Severity};
@@ -33,6 +34,9 @@ pub enum Alive {
 /// The solver contradicts the evaluator.
 pub fn alive(task: Task<'_>, scenes: &mut [ViewScene<'_>], rule: RuleId) -> Result<Alive, Fault> {
     let mut undecided = false;
+    if scenes.iter().any(|at| guess(task, at, rule)) {
+        return Ok(Alive::Yes);
+    }
     for at in scenes {
         let (tenant, way) = (at.tenant, at.way);
         let term = properties::decides(&mut at.scene.encoder.pool, &at.view, rule);
@@ -44,6 +48,44 @@ pub fn alive(task: Task<'_>, scenes: &mut [ViewScene<'_>], rule: RuleId) -> Resu
         }
     }
     Ok(if undecided { Alive::Undecided } else { Alive::No })
+}
+
+/// Whether the rule decides one of a few flows that it matches, taken from the corners of its boxes: most rules do, and a flow
+/// that the evaluator confirms is all that a solver's answer would be worth.
+fn guess(task: Task<'_>, at: &ViewScene<'_>, id: RuleId) -> bool {
+    let rule = &task.c.model.rules[id];
+    let frame = at.scene.encoder.frame();
+    let (src_set, dst_set) = match &rule.pairs {
+        PairSet::SameTenant if frame.src != frame.dst => return false,
+        PairSet::SameTenant => (frame.src_set.clone(), frame.dst_set.clone()),
+        PairSet::Sets(src, dst) => (
+            frame.src_set.intersect(src.of(frame.src).family(frame.family)),
+            frame.dst_set.intersect(dst.of(frame.dst).family(frame.family)),
+        ),
+    };
+    let ends = |set: &RangeSet| Some((set.first()?, set.ranges().last()?.1));
+    let (Some(src), Some(dst)) = (ends(&src_set), ends(&dst_set)) else { return false };
+    let service = task.c.channels[at.channel].service.intersect(&rule.service);
+    service.boxes.iter().any(|b| {
+        let Some(protocol) = possible_protocol(b, frame.family) else { return false };
+        let (x_max, y_max) = field_max(protocol);
+        let (low, high) = ((b.x.0, b.y.0), (b.x.1.min(x_max), b.y.1.min(y_max)));
+        [(src.0, dst.1, low), (src.1, dst.0, high), (src.0, dst.0, high)].into_iter().any(
+            |(src, dst, (x, y))| {
+                let flow = Flow {
+                    src: End { owner: frame.src, address: src },
+                    dst: End { owner: frame.dst, address: dst },
+                    family: frame.family,
+                    protocol,
+                    x,
+                    y,
+                };
+                flow.src != flow.dst
+                    && replay::goes_on(task.c, at.channel, &flow)
+                    && replay::deciding(task.c, at.tenant, at.way, &flow).contains(&id)
+            },
+        )
+    })
 }
 
 /// Whether a rule is to be judged: some possible flow matches it (else PW0405 speaks), and no flow that might be its own
@@ -135,7 +177,11 @@ pub fn report<'c>(task: Task<'c>, scenes: &mut [ViewScene<'c>], id: RuleId) -> R
 }
 
 /// Blockers, largest overlap first; of equal ones the name that sorts first.
-fn by_overlap(task: Task<'_>, weights: &BTreeMap<Blocker, Weight>, keep: impl Fn(Blocker) -> bool) -> Vec<Blocker> {
+fn by_overlap(
+    task: Task<'_>,
+    weights: &BTreeMap<Blocker, Weight>,
+    keep: impl Fn(Blocker) -> bool,
+) -> Vec<Blocker> {
     let mut out: Vec<(f64, u32, Blocker)> =
         weights.iter().filter(|(b, _)| keep(**b)).map(|(b, w)| (w.overlap, rank(task, *b), *b)).collect();
     out.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
@@ -221,7 +267,12 @@ fn part<'s, 'c>(
 }
 
 /// Whether these blockers take every possible flow that the rule matches; `None` if that is undecided.
-fn covers(task: Task<'_>, parts: &mut [Part<'_, '_>], id: RuleId, cover: &[Blocker]) -> Result<Option<bool>, Fault> {
+fn covers(
+    task: Task<'_>,
+    parts: &mut [Part<'_, '_>],
+    id: RuleId,
+    cover: &[Blocker],
+) -> Result<Option<bool>, Fault> {
     let mut undecided = false;
     for part in parts {
         let regions: Vec<Term> =
@@ -237,7 +288,11 @@ fn covers(task: Task<'_>, parts: &mut [Part<'_, '_>], id: RuleId, cover: &[Block
 }
 
 /// The first possible flow that the rule matches.
-fn witness(task: Task<'_>, parts: &mut [Part<'_, '_>], id: RuleId) -> Result<Option<(ChannelId, Flow)>, Fault> {
+fn witness(
+    task: Task<'_>,
+    parts: &mut [Part<'_, '_>],
+    id: RuleId,
+) -> Result<Option<(ChannelId, Flow)>, Fault> {
     for part in parts {
         let matches = part.matches;
         if let Found::Yes(flow) = part.at.scene.witness(matches, &|flow| replay::matches(task.c, id, flow))? {
@@ -266,17 +321,23 @@ fn describe(
     let takers = list(&names);
     let verb = if cover.len() == 1 { "takes" } else { "together take" };
     let message = match code {
-        Code::PW0404 => format!("`{}` allows nothing: {takers} of another owner {verb} all of its flows", rule.name),
+        Code::PW0404 => {
+            format!("`{}` allows nothing: {takers} of another owner {verb} all of its flows", rule.name)
+        }
         _ => format!("`{}` decides nothing: {takers} {verb} all of its flows", rule.name),
     };
-    let mut finding = Diagnostic::new(code, rule.span, message).label("no packet is ever decided by this rule").rule(&rule.name);
+    let mut finding = Diagnostic::new(code, rule.span, message)
+        .label("no packet is ever decided by this rule")
+        .rule(&rule.name);
     for blocker in cover {
         let (name, span) = place(*blocker);
         let how = if differs(blocker) { "and decides differently" } else { "with the same verdict" };
         finding = finding.related(span, format!("`{name}` takes its flows, {how}")).rule(name);
     }
     finding.help(match code {
-        Code::PW0404 => "remove the rule, or ask the owner of what takes its flows for an exception".to_owned(),
+        Code::PW0404 => {
+            "remove the rule, or ask the owner of what takes its flows for an exception".to_owned()
+        }
         _ if cover.iter().any(differs) => {
             format!("move the rule before what takes its flows, narrow {takers}, or remove the rule")
         }
@@ -300,7 +361,7 @@ fn list(names: &[String]) -> String {
 
 /// The size of what two rules (or a rule and a whole channel) have in common on a channel. As a floating-point number it
 /// only ranks blockers.
-fn overlap(channel: &Channel, family: compiler::algebra::Family, rule: &Rule, other: Option<&Rule>) -> f64 {
+fn overlap(channel: &Channel, family: Family, rule: &Rule, other: Option<&Rule>) -> f64 {
     let mut src = channel.src_set.family(family).clone();
     let mut dst = channel.dst_set.family(family).clone();
     let mut service = channel.service.intersect(&rule.service);
@@ -313,7 +374,7 @@ fn overlap(channel: &Channel, family: compiler::algebra::Family, rule: &Rule, ot
     if let Some(other) = other {
         service = service.intersect(&other.service);
     }
-    let count = |set: &compiler::algebra::RangeSet| set.ranges().iter().map(|(lo, hi)| size(*lo, *hi)).sum::<f64>();
+    let count = |set: &RangeSet| set.ranges().iter().map(|(lo, hi)| size(*lo, *hi)).sum::<f64>();
     count(&src) * count(&dst) * services(&service)
 }
 

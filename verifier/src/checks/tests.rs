@@ -85,22 +85,21 @@ fn flows(
                     Quantifier::Always => match always(task, frame, &channels, sets)? {
                         Found::No => {}
                         Found::Yes(flow) => {
-                            out.diagnostics.push(always_fails(task, test, clause, &channels, &flow, sets.via));
+                            out.diagnostics
+                                .push(always_fails(task, test, clause, &channels, &flow, sets.via));
                             return Ok(());
                         }
                         Found::Undecided => undecided = true,
                     },
-                    Quantifier::Never | Quantifier::Some => {
-                        match allowed(task, &frame, &channels, sets)? {
-                            (Found::No, _) => {}
-                            (Found::Yes(_), _) if quantifier == Quantifier::Some => return Ok(()),
-                            (Found::Yes(flow), channel) => {
-                                out.diagnostics.push(never_fails(task, test, clause, channel, &flow));
-                                return Ok(());
-                            }
-                            (Found::Undecided, _) => undecided = true,
+                    Quantifier::Never | Quantifier::Some => match allowed(task, &frame, &channels, sets)? {
+                        (Found::No, _) => {}
+                        (Found::Yes(_), _) if quantifier == Quantifier::Some => return Ok(()),
+                        (Found::Yes(flow), channel) => {
+                            out.diagnostics.push(never_fails(task, test, clause, channel, &flow));
+                            return Ok(());
                         }
-                    }
+                        (Found::Undecided, _) => undecided = true,
+                    },
                 }
             }
         }
@@ -119,7 +118,7 @@ fn flows(
             }
             None => "no flow of these sets is allowed".to_owned(),
         };
-        let help = "`partywall query` shows what is allowed between two sets, `partywall trace` why a packet is denied";
+        let help = "`partywall trace` tells of one packet, step by step, why it is denied";
         out.diagnostics.push(failed(test, clause, &why).help(help));
     }
     Ok(())
@@ -136,7 +135,7 @@ fn frame(task: Task<'_>, src: OwnerId, dst: OwnerId, family: Family, sets: Sets<
 
 /// A flow of the frame on which `always` fails.
 fn always(task: Task<'_>, frame: Frame, channels: &[ChannelId], sets: Sets<'_>) -> Result<Found, Fault> {
-    let mut scene = Scene::new(task.c, frame, task.budget)?;
+    let mut scene = Scene::new(task.c, frame, task.budget);
     let decisions: Vec<DecisionTerms> = channels.iter().map(|id| scene.encoder.decision(*id)).collect();
     let pairs = scene.encoder.service(sets.service);
     let term = properties::not_always(&mut scene.encoder.pool, pairs, &decisions, sets.via);
@@ -169,7 +168,7 @@ fn allowed(
         }
         let mut encoder = Encoder::new(task.c, narrow);
         let decision = encoder.decision(*id);
-        let mut scene = Scene::with_base(encoder, decision.possible, task.budget)?;
+        let mut scene = Scene::with_base(encoder, decision.possible, task.budget);
         let pairs = scene.encoder.service(sets.service);
         let pool = &mut scene.encoder.pool;
         let term: Term = match sets.via {
@@ -244,7 +243,13 @@ fn no_path(task: Task<'_>, test: &Test, clause: &TestClause, flow: &Flow) -> Dia
     }
 }
 
-fn never_fails(task: Task<'_>, test: &Test, clause: &TestClause, channel: ChannelId, flow: &Flow) -> Diagnostic {
+fn never_fails(
+    task: Task<'_>,
+    test: &Test,
+    clause: &TestClause,
+    channel: ChannelId,
+    flow: &Flow,
+) -> Diagnostic {
     let c = task.c;
     let decision = eval::decide_on_channel(c, channel, flow);
     let packet = eval::packet_on_channel(c, channel, flow);
@@ -309,10 +314,9 @@ fn expectation(
         return Some(format!("{text} is {}", reason(c, decision)));
     }
     if allow && !replay::allows(decision, via) {
-        let through = decision.via.map_or_else(
-            || "via no gateway".to_owned(),
-            |g| format!("via `{}`", c.model.gateways[g].name),
-        );
+        let through = decision
+            .via
+            .map_or_else(|| "via no gateway".to_owned(), |g| format!("via `{}`", c.model.gateways[g].name));
         return Some(format!("{text} is allowed, but {through}"));
     }
     let by = by?;

@@ -1,13 +1,12 @@
 //! One tenant's view, encoded on every channel and family in which it decides.
 
 use crate::checks::Task;
-use crate::encode::{Encoder, Frame, ViewTerms};
+use crate::encode::{Encoder, Frame, ViewTerms, matches_on};
 use crate::replay;
 use crate::scene::Scene;
-use crate::solver::Fault;
 use compiler::algebra::Family;
 use compiler::eval::Way;
-use compiler::ids::{ChannelId, OwnerId};
+use compiler::ids::{ChannelId, OwnerId, RuleId};
 
 /// A view on one channel in one family.
 #[derive(Debug)]
@@ -21,36 +20,34 @@ pub struct ViewScene<'c> {
 
 impl<'c> ViewScene<'c> {
     /// `None` if no flow of this family goes on the channel.
-    ///
-    /// # Errors
-    /// The solver fails.
-    pub fn new(
-        task: Task<'c>,
-        tenant: OwnerId,
-        id: ChannelId,
-        family: Family,
-    ) -> Result<Option<Self>, Fault> {
+    #[must_use]
+    pub fn new(task: Task<'c>, tenant: OwnerId, id: ChannelId, family: Family) -> Option<Self> {
         let channel = &task.c.channels[id];
-        let Some(frame) = Frame::of_channel(channel, family) else { return Ok(None) };
+        let frame = Frame::of_channel(channel, family)?;
         let way = replay::way_of(task.c, id, tenant);
         let mut encoder = Encoder::new(task.c, frame);
         let view = encoder.view(tenant, way, &channel.service);
         let possible = encoder.possible(channel);
-        let scene = Scene::with_base(encoder, possible, task.budget)?;
-        Ok(Some(Self { tenant, channel: id, way, scene, view }))
+        let scene = Scene::with_base(encoder, possible, task.budget);
+        Some(Self { tenant, channel: id, way, scene, view })
     }
 }
 
 /// A view on all its channels, without those that touch tainted owners, ascending.
-///
-/// # Errors
-/// The solver fails.
-pub fn scenes(task: Task<'_>, tenant: OwnerId) -> Result<Vec<ViewScene<'_>>, Fault> {
-    let mut out = Vec::new();
-    for id in task.c.channels_of[tenant].iter().filter(|id| !task.skips(**id)) {
-        for family in Family::BOTH {
-            out.extend(ViewScene::new(task, tenant, *id, family)?);
-        }
-    }
-    Ok(out)
+#[must_use]
+pub fn scenes(task: Task<'_>, tenant: OwnerId) -> Vec<ViewScene<'_>> {
+    scenes_on(task, tenant, |_| true)
+}
+
+/// A view on those of its channels on which a rule matches something.
+#[must_use]
+pub fn scenes_of(task: Task<'_>, tenant: OwnerId, rule: RuleId) -> Vec<ViewScene<'_>> {
+    scenes_on(task, tenant, |id| matches_on(&task.c.model.rules[rule], &task.c.channels[id]))
+}
+
+fn scenes_on(task: Task<'_>, tenant: OwnerId, wanted: impl Fn(ChannelId) -> bool) -> Vec<ViewScene<'_>> {
+    let channels = task.c.channels_of[tenant].iter().copied().filter(|id| !task.skips(*id) && wanted(*id));
+    channels
+        .flat_map(|id| Family::BOTH.into_iter().filter_map(move |f| ViewScene::new(task, tenant, id, f)))
+        .collect()
 }

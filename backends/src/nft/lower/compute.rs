@@ -393,7 +393,7 @@ impl Lowering<'_> {
                     }
                     let verdicts: Vec<u32> =
                         decided.iter().map(|(_, decision)| self.compute_verdict(tenant, arrival, decision)).collect();
-                    let pair = self.pair_class(&decided, &verdicts, &note);
+                    let pair = self.pair_class(&decided, &verdicts);
                     let key = vec![Atom::Mark(to_number), Atom::Class(from_number + small(at))];
                     self.rules.put(Table::Pair, key, Some(Atom::Mark(pair)), note.clone());
                 }

@@ -343,7 +343,7 @@ impl Lowering<'_> {
                 let Some(decided) = services::decide(self.c, &rules, &probe, space, other) else { continue };
                 let verdicts = self.gateway_verdicts((space, other), &probe, &decided, scope);
                 let note = format!("{} -> {}", self.stretch_name(s), self.stretch_name(d));
-                let pair = self.pair_class(&decided, &verdicts, &note);
+                let pair = self.pair_class(&decided, &verdicts);
                 let key = vec![Atom::Mark(*to_number), Atom::Class(*from_number)];
                 self.rules.put(Table::Pair, key, Some(Atom::Mark(pair)), note);
             }

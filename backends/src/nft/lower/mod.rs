@@ -155,7 +155,10 @@ impl Lowering<'_> {
         super::ends::rules_of(self.c, [tenant])
             .into_iter()
             .map(|id| &self.c.model.rules[id])
-            .filter(|rule| rule.pairs.between(tenant, tenant).is_some())
+            .filter(|rule| {
+                let own = &self.c.model.owners[tenant].universe;
+                rule.pairs.between(tenant, tenant).is_some_and(|(src, dst)| src.overlaps(own) && dst.overlaps(own))
+            })
             .filter_map(|rule| match rule.action {
                 Action::Allow { via } => via,
                 _ => None,

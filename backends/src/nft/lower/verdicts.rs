@@ -81,7 +81,7 @@ impl Lowering<'_> {
     }
 
     /// The class of a pair for which these boxes were decided so; its verdict entries are made with it.
-    pub(super) fn pair_class(&mut self, decided: &Decided, verdicts: &[u32], note: &str) -> u32 {
+    pub(super) fn pair_class(&mut self, decided: &Decided, verdicts: &[u32]) -> u32 {
         let rest = self.rest_of(verdicts);
         let boxes: Vec<(ServiceBox, u32)> = decided
             .iter()
@@ -98,7 +98,7 @@ impl Lowering<'_> {
             self.put_box(next, b, *verdict);
         }
         if let Some(rest) = rest {
-            let text = self.verdict_note(rest).unwrap_or_else(|| note.to_owned());
+            let text = self.verdict_note(rest).unwrap_or_default();
             self.rules.put(Table::Rest, vec![Atom::Mark(next)], Some(Atom::Class(rest)), text);
         }
         self.verdicts.pairs.insert(key, next);

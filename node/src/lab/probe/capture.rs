@@ -8,8 +8,8 @@ use compiler::Compiled;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrLike, bind, recvfrom, sendto,
-    setsockopt, socket, sockopt,
+    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrLike, bind, recvfrom,
+    sendto, setsockopt, socket, sockopt,
 };
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -30,7 +30,10 @@ pub(crate) enum Place {
     /// A node's device on the underlay.
     Underlay(usize),
     /// An external's end of a cable.
-    Link { external: usize, link: usize },
+    Link {
+        external: usize,
+        link: usize,
+    },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -68,7 +71,8 @@ impl Tap {
                 let _ = setsockopt(&fd, sockopt::RcvBufForce, &BUFFER);
                 bind(fd.as_raw_fd(), &device).map(|()| fd)
             });
-            let fd = opened.map_err(|e| LabError::io(format!("cannot capture on {netns}/{dev}"))(e.into()))?;
+            let fd =
+                opened.map_err(|e| LabError::io(format!("cannot capture on {netns}/{dev}"))(e.into()))?;
             Ok(Self { fd, device, place })
         })
     }
@@ -176,7 +180,13 @@ impl Log {
 ///
 /// # Errors
 /// A socket fails.
-pub(crate) fn watch(c: &Compiled, run: u32, taps: &Taps, log: &Log, stop: &AtomicBool) -> Result<(), LabError> {
+pub(crate) fn watch(
+    c: &Compiled,
+    run: u32,
+    taps: &Taps,
+    log: &Log,
+    stop: &AtomicBool,
+) -> Result<(), LabError> {
     let encap = (c.model.fabric.encap, c.model.fabric.port);
     let failed = |e: Errno| LabError::io("a capture failed")(e.into());
     let mut buffer = vec![0; 1 << 16];

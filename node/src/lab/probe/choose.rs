@@ -144,7 +144,8 @@ impl<'a> Chooser<'a> {
         let channels = self.c.channels_of[src.owner].iter().map(|id| &self.c.channels[*id]);
         let mut out = Vec::new();
         for channel in channels.filter(|ch| ch.src == src.owner && ch.dst == dst.owner) {
-            if channel.src_set.contains(family, src.address) && channel.dst_set.contains(family, dst.address) {
+            if channel.src_set.contains(family, src.address) && channel.dst_set.contains(family, dst.address)
+            {
                 let possible = service.intersect(&channel.service);
                 // What no rule names is decided like the smallest of the rest, so these two are enough.
                 let named = possible.intersect(&self.named);
@@ -192,8 +193,10 @@ impl<'a> Chooser<'a> {
     pub(crate) fn denied(&self, reason: Reason) -> Option<Shot> {
         // And one that most likely no rule names.
         let unnamed = ServiceBox { proto: (proto::TCP, proto::TCP), x: (0, u16::MAX), y: (64_999, 64_999) };
-        let services: Vec<ServiceBox> = std::iter::once(unnamed).chain(self.named.boxes.iter().copied()).collect();
-        let tenants = self.stations.all().into_iter().filter(|(_, end)| self.c.model.owners[end.owner].is_tenant());
+        let services: Vec<ServiceBox> =
+            std::iter::once(unnamed).chain(self.named.boxes.iter().copied()).collect();
+        let tenants =
+            self.stations.all().into_iter().filter(|(_, end)| self.c.model.owners[end.owner].is_tenant());
         tenants
             .flat_map(|(family, src)| {
                 self.destinations(src.owner, family).into_iter().map(move |dst| (family, src, dst))
@@ -208,33 +211,39 @@ impl<'a> Chooser<'a> {
             })
     }
 
-    /// A packet from an external whose source is none of that external's addresses.
+    /// A packet from an external whose source is none of that external's addresses; to something exposed there, if
+    /// anything is.
     pub(crate) fn unknown_source(&self) -> Option<(Packet, Decision, usize)> {
-        let externals = self.stations.all().into_iter().filter_map(|(family, end)| {
-            match self.stations.at(family, end)? {
+        let externals: BTreeSet<(Family, OwnerId, usize)> = self
+            .stations
+            .all()
+            .into_iter()
+            .filter_map(|(family, end)| match self.stations.at(family, end)? {
                 Station::External(number) => Some((family, end.owner, number)),
                 Station::Endpoint(_) => None,
-            }
-        });
-        externals
-            .flat_map(|(family, owner, number)| {
-                let others = self.stations.usable().subtract(&self.c.model.owners[owner].universe);
-                let sources = sample(others.family(family));
-                sources.into_iter().map(move |src| (family, owner, number, src))
             })
-            .flat_map(|(family, owner, number, src)| {
-                self.destinations(owner, family).into_iter().map(move |dst| (family, owner, number, src, dst))
-            })
-            .find_map(|(family, space, number, src, dst)| {
-                let packet = Packet { space, family, src, dst, protocol: proto::UDP, x: FIRST_PORT, y: 9 };
-                let decision = eval::decide(self.c, &packet).ok()?;
-                (decision.reason == Reason::UnknownSource).then_some((packet, decision, number))
-            })
+            .collect();
+        let exposed = externals.iter().filter(|(f, owner, _)| self.exposes(*owner, *f));
+        let others = externals.iter().filter(|(f, owner, _)| !self.exposes(*owner, *f));
+        exposed.chain(others).find_map(|&(family, space, number)| {
+            let strange = self.stations.usable().subtract(&self.c.model.owners[space].universe);
+            let src = *sample(strange.family(family)).first()?;
+            let dst = self.destinations(space, family).into_iter().find(|dst| *dst != src)?;
+            let packet = Packet { space, family, src, dst, protocol: proto::UDP, x: FIRST_PORT, y: 9 };
+            let decision = eval::decide(self.c, &packet).ok()?;
+            (decision.reason == Reason::UnknownSource).then_some((packet, decision, number))
+        })
+    }
+
+    fn exposes(&self, space: OwnerId, family: Family) -> bool {
+        !self.c.spaces[space].destinations.family(family).is_empty()
     }
 
     /// Addresses worth sending to in a space: of declared endpoints, the ends of every range, and one of no range.
     fn destinations(&self, space: OwnerId, family: Family) -> Vec<u128> {
-        let local = self.stations.all().into_iter().filter(|(f, end)| *f == family && end.owner == space);
+        let tenant = self.c.model.owners[space].is_tenant();
+        let own = |(f, end): &(Family, End)| tenant && *f == family && end.owner == space;
+        let local = self.stations.all().into_iter().filter(own);
         let ranges = self.c.spaces[space].destinations.family(family);
         let known = ranges.iter().map(|r| (r.lo, r.hi)).collect();
         let nowhere =
@@ -247,7 +256,6 @@ impl<'a> Chooser<'a> {
             .filter(|address| !self.routers.contains(&(space, family, *address)))
             .collect()
     }
-
 }
 
 /// Services that some rule or exposure names.

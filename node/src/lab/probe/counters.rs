@@ -38,9 +38,7 @@ pub(crate) fn read(netns: &str) -> Result<Drops, LabError> {
 fn parse(json: &str) -> Result<Drops, serde_json::Error> {
     let listing: Listing = serde_json::from_str(json)?;
     let counters = listing.nftables.into_iter().filter_map(|item| item.counter);
-    Ok(counters
-        .filter_map(|c| Some((c.name.strip_prefix("drop_")?.replace('_', "-"), c.packets)))
-        .collect())
+    Ok(counters.filter_map(|c| Some((c.name.strip_prefix("drop_")?.replace('_', "-"), c.packets))).collect())
 }
 
 /// What came on top since `before`; reasons that did not move are left out.

@@ -2,11 +2,11 @@
 
 use super::capture::{Place, Tap, Taps, mac_of};
 use super::choose::{Chooser, Shot};
+use super::stations::Station;
 use super::wire::{self, Fields, Outer};
 use crate::lab::error::LabError;
 use crate::lab::tool;
 use crate::lab::topology::{EndpointPlace, NodePlace, Topology, derived_mac};
-use super::stations::Station;
 use compiler::Compiled;
 use compiler::algebra::{Family, format_addr, parse_addr};
 use compiler::eval::Decision;
@@ -81,7 +81,10 @@ impl Injector<'_> {
     }
 
     /// An allowed connection inside a tenant, from one endpoint straight to another.
-    fn straight(&self, accept: impl Fn(&EndpointPlace, &EndpointPlace) -> bool) -> Option<(Shot, usize, usize)> {
+    fn straight(
+        &self,
+        accept: impl Fn(&EndpointPlace, &EndpointPlace) -> bool,
+    ) -> Option<(Shot, usize, usize)> {
         let places = |shot: &Shot| match (shot.from, shot.to) {
             (Station::Endpoint(from), Some(Station::Endpoint(to))) => Some((from, to)),
             _ => None,
@@ -119,7 +122,7 @@ impl Injector<'_> {
         let Some((fields, at)) = found else {
             return Ok(Err((name, "no tenant has three endpoints of which two may talk".to_owned())));
         };
-        self.from_endpoint(name, "spoof", at, &fields, None, number)
+        self.by_endpoint(name, "spoof", at, &fields, None, number)
     }
 
     /// The right address with a wrong MAC.
@@ -130,7 +133,7 @@ impl Injector<'_> {
             return Ok(Err((name, "no endpoint with a declared MAC may talk to its own tenant".to_owned())));
         };
         let wrong = derived_mac(&["spoof"]);
-        self.from_endpoint(name, "spoof", from, &Self::fields(&shot), Some(wrong), number)
+        self.by_endpoint(name, "spoof", from, &Self::fields(&shot), Some(wrong), number)
     }
 
     /// A workload's packet to its own node.
@@ -144,10 +147,10 @@ impl Injector<'_> {
         let Some((at, fields)) = found else {
             return Ok(Err((name, "no endpoint has an address of the underlay's family".to_owned())));
         };
-        self.from_endpoint(name, "to-host", at, &fields, None, number)
+        self.by_endpoint(name, "to-host", at, &fields, None, number)
     }
 
-    fn from_endpoint(
+    fn by_endpoint(
         &self,
         name: &'static str,
         reason: &'static str,
@@ -161,7 +164,8 @@ impl Injector<'_> {
         let Some(node) = self.topology.node(place.node) else { return nothing() };
         let Some(tap) = self.taps.at(Place::Endpoint(at)) else { return nothing() };
         let gate = mac_of(&node.netns, &place.dev)?;
-        let Some(frame) = wire::frame(mac.unwrap_or_else(|| tap.mac()), gate, fields, &self.mark(number)) else {
+        let Some(frame) = wire::frame(mac.unwrap_or_else(|| tap.mac()), gate, fields, &self.mark(number))
+        else {
             return nothing();
         };
         let endpoint = &self.c.model.endpoints[place.endpoint];
@@ -253,7 +257,15 @@ impl Injector<'_> {
         };
         let sent = format!("{} by external {}", text(&fields), self.c.model.owners[packet.space].name);
         let packet = Some((packet, decision));
-        Ok(Ok(Injection { name, reason: "unknown-source", sent, from: tap.place, frame, node: node.node, packet }))
+        Ok(Ok(Injection {
+            name,
+            reason: "unknown-source",
+            sent,
+            from: tap.place,
+            frame,
+            node: node.node,
+            packet,
+        }))
     }
 }
 
@@ -289,7 +301,8 @@ fn router_mac(netns: &str, vni: u32) -> Result<Option<[u8; 6]>, LabError> {
         );
     }
     let id = |l: &Link| l.linkinfo.as_ref()?.info_data.as_ref()?.id;
-    let best = links.iter().find(|l| id(l) == Some(vni)).or_else(|| links.iter().find(|l| l.address.is_some()));
+    let best =
+        links.iter().find(|l| id(l) == Some(vni)).or_else(|| links.iter().find(|l| l.address.is_some()));
     Ok(best.and_then(|l| l.address.as_deref()).and_then(parse_mac))
 }
 

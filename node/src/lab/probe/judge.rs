@@ -47,9 +47,12 @@ impl<'a> Judge<'a> {
                 let endpoint = &c.model.endpoints[place.endpoint];
                 format!("{}.{}", c.model.owners[endpoint.tenant].name, endpoint.name)
             }),
-            Station::External(n) => {
-                self.range.topology.externals.get(n).map_or_else(String::new, |x| c.model.owners[x.owner].name.clone())
-            }
+            Station::External(n) => self
+                .range
+                .topology
+                .externals
+                .get(n)
+                .map_or_else(String::new, |x| c.model.owners[x.owner].name.clone()),
         }
     }
 
@@ -94,8 +97,11 @@ impl<'a> Judge<'a> {
         };
         let answered = self.answers.get(&number).copied().unwrap_or(false);
         let through = shot.instance.map(|n| self.node_name(n));
-        let expected =
-            Expected::Allow { arrives: self.station_name(to), through: through.clone(), reply: replies.then_some(true) };
+        let expected = Expected::Allow {
+            arrives: self.station_name(to),
+            through: through.clone(),
+            reply: replies.then_some(true),
+        };
         let key = self.key(number, shot);
         let seen = Observed { reply: replies.then_some(answered), ..self.observed(key, shot.from) };
         let wanted: Vec<String> = through.into_iter().collect();
@@ -107,7 +113,10 @@ impl<'a> Judge<'a> {
         } else if seen.through != wanted {
             Some("it passed another gateway instance than the one its bucket belongs to".to_owned())
         } else if let Some(wrong) = arrivals.iter().find(|e| !self.right_ends(&e.seen.fields, shot, to)) {
-            Some(format!("it arrived as {} -> {}, which means other ends", wrong.seen.fields.src, wrong.seen.fields.dst))
+            Some(format!(
+                "it arrived as {} -> {}, which means other ends",
+                wrong.seen.fields.src, wrong.seen.fields.dst
+            ))
         } else if replies && !answered {
             Some("its answer did not come back".to_owned())
         } else if replies && seen.reply_through != wanted {
@@ -182,7 +191,13 @@ impl<'a> Judge<'a> {
             counted.keys().cloned().collect()
         };
         let outcome = if why.is_none() { Outcome::Passed } else { Outcome::Failed };
-        Row { outcome, why, expected: Some(expected), seen: Some(Observed { dropped, reply: answered.then_some(true), ..seen }), ..row }
+        Row {
+            outcome,
+            why,
+            expected: Some(expected),
+            seen: Some(Observed { dropped, reply: answered.then_some(true), ..seen }),
+            ..row
+        }
     }
 
     /// What the packets of a shot are recognised by; `None`: the sender's kernel never sent it.
@@ -213,7 +228,8 @@ impl<'a> Judge<'a> {
     }
 
     fn observed(&self, key: Option<Key>, from: Station) -> Observed {
-        let arrived: BTreeSet<Station> = self.arrivals(key, from).filter_map(|e| station_of(e.place)).collect();
+        let arrived: BTreeSet<Station> =
+            self.arrivals(key, from).filter_map(|e| station_of(e.place)).collect();
         let through = |role: Role| -> Vec<String> {
             let nodes: BTreeSet<NodeId> = self
                 .events

@@ -11,6 +11,8 @@ use lang::span::Span;
 /// Eval's drop reasons that packets with the sender's own addresses can meet.
 const REASONS: [Reason; 4] = [Reason::NoRoute, Reason::NotExposed, Reason::Default, Reason::Rule];
 
+const NO_PAIR: &str = "no endpoint of the one side has an address for an endpoint of the other";
+
 /// One line of the report to be.
 #[derive(Debug)]
 pub(crate) struct Planned {
@@ -49,7 +51,7 @@ pub(crate) fn plan(c: &Compiled, chooser: &mut Chooser<'_>) -> Plan {
         }
     }
     for (number, isolate) in (1..).zip(&c.model.isolates) {
-        let none = || "no endpoint on one of the two sides".to_owned();
+        let none = || NO_PAIR.to_owned();
         let ways = [("forth", (&*isolate.what, &*isolate.from)), ("back", (&*isolate.from, &*isolate.what))];
         for (way, sets) in ways {
             chooser.turn();
@@ -89,7 +91,7 @@ fn clause_shot(chooser: &Chooser<'_>, kind: &TestKind) -> (&'static str, Result<
             let shot = chooser
                 .flow(sets, service, |s| s.decision.allow == allow && (!allow || s.to.is_some()))
                 .or_else(|| chooser.flow(sets, service, |_| true))
-                .ok_or_else(|| "no endpoints on both sides with an address family and a path in common".to_owned());
+                .ok_or_else(|| NO_PAIR.to_owned());
             (word, shot)
         }
     }

@@ -116,10 +116,12 @@ impl ProbeReport {
         }
     }
 
+    /// One document, ending in a line feed.
+    ///
     /// # Errors
     /// Never in practice: every field can be written.
     pub fn json(&self) -> Result<String, serde_json::Error> {
-        serde_json::to_string_pretty(self)
+        serde_json::to_string_pretty(self).map(|text| text + "\n")
     }
 
     /// For people: a line per probe, and what went wrong below it.
@@ -170,7 +172,7 @@ fn cells(row: &Row) -> [String; 5] {
         Some(Expected::Deny { node, reason }) => format!("deny, {reason} at {node}"),
         None => String::new(),
     };
-    let seen = row.seen.as_ref().map_or_else(String::new, |s| seen_text(s));
+    let seen = row.seen.as_ref().map_or_else(String::new, seen_text);
     [outcome.to_owned(), name, row.sent.clone().unwrap_or_default(), expected, seen]
 }
 

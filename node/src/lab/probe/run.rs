@@ -9,7 +9,7 @@ use super::inject::{Injection, Maybe};
 use super::stations::Station;
 use super::traffic::{self, Servers};
 use super::wire::{self, Fields, Key, Role};
-use crate::lab::build::{add_address, everything, host};
+use crate::lab::build::{add_address, default_via, host};
 use crate::lab::error::LabError;
 use crate::lab::tool::{self, IpBatch};
 use crate::lab::topology::{ExternalPlace, LinkPlace, Topology};
@@ -36,7 +36,9 @@ pub(crate) enum Method {
     Tcp,
     Udp,
     /// A frame of our own making; `answered`: by the other side's kernel.
-    Raw { answered: bool },
+    Raw {
+        answered: bool,
+    },
 }
 
 /// The method for a shot: a real socket where there is one for it.
@@ -50,6 +52,9 @@ pub(crate) fn method(shot: &Shot) -> Method {
         _ => Method::Raw { answered: false },
     }
 }
+
+/// Denied packets of which no two are to move one counter: by node and reason, with their numbers.
+type Round<'s> = BTreeMap<(NodeId, &'static str), (u32, Item<'s>)>;
 
 /// A lab made ready for shooting.
 pub(crate) struct Range<'a> {
@@ -101,9 +106,11 @@ impl Range<'_> {
         let real = format_addr(shot.packet.family, from.address);
         let gateway = &self.c.model.gateways[shot.decision.via?];
         let position = gateway.instances.iter().position(|n| Some(*n) == shot.instance)?;
-        let masquerade = gateway.masquerades.iter().find(|m| m.tenant == from.owner && m.external == to.owner);
-        let alias = masquerade
-            .and_then(|m| m.addresses.iter().filter(|a| a.is_ipv4() == real.is_ipv4()).nth(position).copied());
+        let masquerade =
+            gateway.masquerades.iter().find(|m| m.tenant == from.owner && m.external == to.owner);
+        let alias = masquerade.and_then(|m| {
+            m.addresses.iter().filter(|a| a.is_ipv4() == real.is_ipv4()).nth(position).copied()
+        });
         Some(alias.unwrap_or(real))
     }
 
@@ -143,17 +150,20 @@ impl Range<'_> {
             for (link, cable) in place.links.iter().enumerate() {
                 let table = (FIRST_TABLE + link).to_string();
                 for via in [cable.local, cable.local6] {
-                    batch.push(&[
-                        "route", "replace", everything(via), "via", &via.to_string(), "dev", &cable.peer, "onlink",
-                        "table", &table,
-                    ]);
+                    let way = default_via(via, &cable.peer);
+                    batch.push(&way.iter().map(String::as_str).chain(["table", &table]).collect::<Vec<_>>());
                 }
             }
-            for (own, other, link) in flows.get(&number).into_iter().flatten() {
-                let (own, other, table) = (host(*own), host(*other), (FIRST_TABLE + link).to_string());
-                batch.push(&["rule", "add", "pref", RULE, "from", &own, "to", &other, "lookup", &table]);
-            }
             batch.run()?;
+            for v6 in [false, true] {
+                let mut rules = IpBatch::inside(&place.netns).family(v6);
+                let flows = flows.get(&number).into_iter().flatten().filter(|(own, ..)| own.is_ipv6() == v6);
+                for (own, other, link) in flows {
+                    let (own, other, table) = (host(*own), host(*other), (FIRST_TABLE + link).to_string());
+                    rules.push(&["rule", "add", "pref", RULE, "from", &own, "to", &other, "lookup", &table]);
+                }
+                rules.run()?;
+            }
         }
         Ok(())
     }
@@ -164,14 +174,15 @@ impl Range<'_> {
     /// The kernel refuses.
     pub(crate) fn tidy(&self) -> Result<(), LabError> {
         self.topology.externals.iter().try_for_each(|ExternalPlace { netns, .. }| {
-            let mut batch = IpBatch::inside(netns);
-            for family in ["-4", "-6"] {
+            [false, true].into_iter().try_for_each(|v6| {
+                let family = if v6 { "-6" } else { "-4" };
                 let rules = tool::run("ip", &["-n", netns, family, "rule", "show", "pref", RULE])?;
+                let mut batch = IpBatch::inside(netns).family(v6);
                 for _ in rules.lines() {
-                    batch.push(&[family, "rule", "delete", "pref", RULE]);
+                    batch.push(&["rule", "delete", "pref", RULE]);
                 }
-            }
-            batch.run()
+                batch.run()
+            })
         })
     }
 
@@ -222,7 +233,7 @@ impl Range<'_> {
             Some((number, (injection.node, injection.reason), Item::Injection(injection)))
         });
         // Rounds in which each (node, reason) is expected once at most.
-        let mut rounds: Vec<BTreeMap<(NodeId, &str), (u32, Item<'_>)>> = Vec::new();
+        let mut rounds: Vec<Round<'_>> = Vec::new();
         for (number, key, item) in denied.chain(injected) {
             match rounds.iter_mut().find(|r| !r.contains_key(&key)) {
                 Some(round) => {
@@ -238,7 +249,7 @@ impl Range<'_> {
         Ok((answers, counted))
     }
 
-    fn round(&self, round: &BTreeMap<(NodeId, &str), (u32, Item<'_>)>) -> Result<Counted, LabError> {
+    fn round(&self, round: &Round<'_>) -> Result<Counted, LabError> {
         let nodes: BTreeSet<NodeId> = round.keys().map(|(node, _)| *node).collect();
         let nodes: Vec<NodeId> = nodes.into_iter().collect();
         let read = || -> Result<BTreeMap<NodeId, Drops>, LabError> {
@@ -258,13 +269,20 @@ impl Range<'_> {
                 Ok(())
             }
         })?;
-        let after = read()?;
         let none = Drops::new();
-        let of = |at: &BTreeMap<NodeId, Drops>, node: &NodeId| at.get(node).unwrap_or(&none).clone();
-        Ok(round
-            .iter()
-            .map(|((node, _), (number, _))| (*number, counters::since(&of(&before, node), &of(&after, node))))
-            .collect())
+        let until = Instant::now() + self.options.patience;
+        // A busy machine may count late; one that never counts costs the patience.
+        loop {
+            let after = read()?;
+            let moved = |node: &NodeId| {
+                counters::since(before.get(node).unwrap_or(&none), after.get(node).unwrap_or(&none))
+            };
+            let all = round.keys().all(|(node, reason)| moved(node).contains_key(*reason));
+            if all || Instant::now() >= until {
+                return Ok(round.iter().map(|((node, _), (number, _))| (*number, moved(node))).collect());
+            }
+            std::thread::sleep(self.options.silence);
+        }
     }
 
     fn send(&self, from: Place, frame: &[u8]) -> Result<(), LabError> {
@@ -277,7 +295,8 @@ impl Range<'_> {
         let Some(netns) = self.netns(shot.from) else { return Ok(false) };
         let p = &shot.packet;
         let address = |value| format_addr(p.family, value);
-        let fields = Fields { src: address(p.src), dst: address(p.dst), protocol: p.protocol, x: p.x, y: p.y };
+        let fields =
+            Fields { src: address(p.src), dst: address(p.dst), protocol: p.protocol, x: p.x, y: p.y };
         let ends = || (SocketAddr::new(fields.src, p.x), SocketAddr::new(fields.dst, p.y));
         let mark = wire::mark(self.run, number, false);
         match method(shot) {
@@ -305,7 +324,9 @@ impl Range<'_> {
                 (Place::Link { external, link }, cable.node, cable.dev.as_str())
             }
         };
-        let (Some(node), Some(tap)) = (self.topology.node(node), self.taps.at(place)) else { return Ok(false) };
+        let (Some(node), Some(tap)) = (self.topology.node(node), self.taps.at(place)) else {
+            return Ok(false);
+        };
         let gate = mac_of(&node.netns, dev)?;
         let mark = wire::mark(self.run, number, false);
         let Some(frame) = wire::frame(tap.mac(), gate, fields, &mark) else { return Ok(false) };

@@ -84,7 +84,8 @@ impl<'a> Stations<'a> {
             .filter(|(owner, family, address)| set.contains(*owner, *family, *address))
             .map(|&(owner, family, address)| (family, End { owner, address }));
         let outside = self.externals.keys().flat_map(|&owner| {
-            let inside = set.of(owner).intersect(&self.c.model.owners[owner].universe).intersect(&self.usable);
+            let inside =
+                set.of(owner).intersect(&self.c.model.owners[owner].universe).intersect(&self.usable);
             Family::BOTH.into_iter().flat_map(move |family| {
                 let some = sample(inside.family(family));
                 some.into_iter().map(move |address| (family, End { owner, address }))
@@ -104,9 +105,12 @@ impl<'a> Stations<'a> {
     }
 }
 
-/// A host address of each of the first few ranges.
+/// A host address of each of the first few ranges, wide ranges first.
 pub(crate) fn sample(set: &RangeSet) -> Vec<u128> {
-    set.ranges().iter().take(EXTERNAL_CHOICES).map(|&(lo, hi)| if hi - lo >= 2 { lo + 1 } else { lo }).collect()
+    let wide = |&&(lo, hi): &&(u128, u128)| hi - lo >= 2;
+    let hosts = set.ranges().iter().filter(wide).map(|r| r.0 + 1);
+    let rest = set.ranges().iter().filter(|r| !wide(r)).map(|r| r.0);
+    hosts.chain(rest).take(EXTERNAL_CHOICES).collect()
 }
 
 /// The addresses of the nodes, which are no tenant's.

@@ -6,7 +6,8 @@ use crate::lab::netns;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, getsockopt, setsockopt, socket, sockopt,
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, getsockopt, setsockopt, socket,
+    sockopt,
 };
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
@@ -81,7 +82,8 @@ pub(crate) fn udp(
     attempts: bool,
 ) -> Result<bool, LabError> {
     netns::enter(netns, || {
-        let socket = UdpSocket::bind(src).map_err(LabError::io(format!("cannot bind udp {src} in {netns}")))?;
+        let socket =
+            UdpSocket::bind(src).map_err(LabError::io(format!("cannot bind udp {src} in {netns}")))?;
         let attempts = if attempts { DATAGRAMS } else { 1 };
         Ok((0..attempts).any(|_| datagram(&socket, dst, mark, patience / attempts).unwrap_or(false)))
     })

@@ -32,9 +32,8 @@ pub(crate) fn mark(run: u32, shot: u32, reply: bool) -> Vec<u8> {
 /// Run, shot and direction of a mark anywhere in these bytes.
 pub(crate) fn read_mark(bytes: &[u8]) -> Option<(u32, u32, bool)> {
     let at = bytes.windows(MARK_LEN).find(|w| w.starts_with(MAGIC))?;
-    let word = |from: usize| -> Option<u32> {
-        Some(u32::from_be_bytes(at.get(from..from + 4)?.try_into().ok()?))
-    };
+    let word =
+        |from: usize| -> Option<u32> { Some(u32::from_be_bytes(at.get(from..from + 4)?.try_into().ok()?)) };
     Some((word(12)?, word(16)?, *at.get(20)? == 1))
 }
 
@@ -191,12 +190,20 @@ fn recognise_plain(run: u32, packet: &SlicedPacket<'_>) -> Option<Seen> {
     let marked = |role: Role, x: u16, y: u16| {
         let (_, shot, reply) = mark?;
         let role = if reply && role == Role::Request { Role::Reply } else { role };
-        Some(Seen { key: Key::Shot(shot), role, fields: Fields { src, dst, protocol, x, y }, tunnelled: false })
+        Some(Seen {
+            key: Key::Shot(shot),
+            role,
+            fields: Fields { src, dst, protocol, x, y },
+            tunnelled: false,
+        })
     };
     match &packet.transport {
         Some(TransportSlice::Tcp(tcp)) => {
             let (sport, dport) = (tcp.source_port(), tcp.destination_port());
-            if let Some(seen) = marked(Role::Request, sport, dport) {
+            // Only a SYN of our own making bears its mark; the marks that connections carry are their payload.
+            if tcp.syn()
+                && let Some(seen) = marked(Role::Request, sport, dport)
+            {
                 return Some(seen);
             }
             let answered = Key::Isn(tcp.acknowledgment_number().wrapping_sub(1));

@@ -45,7 +45,8 @@ fn replies_are_told_from_requests() {
     let f = fields("10.1.1.9", "10.1.0.5", proto::UDP, 53, 40_000);
     let reply = frame(MAC, MAC, &f, &mark(7, 3, true)).unwrap();
     assert_eq!(recognise(7, (EncapKind::Vxlan, 4789), &reply).unwrap().role, Role::Reply);
-    let echo = frame(MAC, MAC, &Fields { protocol: proto::ICMP, x: 0, y: 0, ..f }, &mark(7, 3, false)).unwrap();
+    let echo =
+        frame(MAC, MAC, &Fields { protocol: proto::ICMP, x: 0, y: 0, ..f }, &mark(7, 3, false)).unwrap();
     assert_eq!(recognise(7, (EncapKind::Vxlan, 4789), &echo).unwrap().role, Role::Reply);
 }
 

@@ -1,13 +1,12 @@
 //! One prefix of a space means one thing and is reached on one path (PW03xx).
 
-mod support;
-use support::expect;
+use crate::support::{FABRIC, compile_files, expect};
 
 const GATEWAYS: &str = "gateway edge { joins a, b, c instances g1 stateful }
 gateway core { joins a, b, c instances g2 stateful }\n";
 
 #[track_caller]
-fn joined(text: &str) -> Vec<support::Found> {
+fn joined(text: &str) -> Vec<crate::support::Found> {
     expect(&format!("{GATEWAYS}{text}"))
 }
 
@@ -212,7 +211,7 @@ gateway out { joins a, b, internet instances g2 stateful
 }\n";
 
 #[track_caller]
-fn outside(masquerade: &str, text: &str) -> Vec<support::Found> {
+fn outside(masquerade: &str, text: &str) -> Vec<crate::support::Found> {
     expect(&format!("{}{text}", OUTSIDE.replace("MASQUERADE", masquerade)))
 }
 
@@ -335,4 +334,41 @@ fn one_prefix_of_two_externals_behind_one_gateway() {
         found[0].finding.message,
         "behind gateway `edge` 172.16.0.0/12 belongs to two externals, `one` and `two`"
     );
+}
+
+#[test]
+fn owners_whose_flows_an_error_leaves_open_are_marked_and_no_others() {
+    let text = format!(
+        "{FABRIC}{GATEWAYS}
+         tenant a id 1 {{ segment s vni 1 {{ 10.1.0.0/24 }} }}
+         tenant b id 2 {{ segment s vni 2 {{ 10.1.0.0/24 }}
+           expose s : tcp/80 to a via edge
+         }}
+         tenant c id 3 {{ segment s vni 3 {{ 10.3.0.0/24 }} }}"
+    );
+    let model = compile_files(&[("main.pw", &text)]).compiled.model;
+    let tainted: Vec<&str> = model.tainted.iter().map(|id| model.owners[*id].name.as_str()).collect();
+    assert_eq!(tainted, ["a", "b"]);
+}
+
+#[test]
+fn findings_do_not_depend_on_how_declarations_are_spread_over_files() {
+    let rest = format!("{FABRIC}{GATEWAYS}tenant a id 1 {{ segment s vni 1 {{ 10.1.0.0/24 }} }}\n");
+    let broken = "tenant c id 3 { segment s vni 3 { 10.3.0.0/24 } }
+        tenant b id 2 { segment s vni 2 { 10.1.0.0/24 } }
+        extend tenant b { expose s : tcp/80 to a via edge }
+        policy p for c in tenant { allow s -> a : tcp/80 }";
+    let said = |files: &[(&str, &str)]| {
+        let mut said: Vec<String> = compile_files(files)
+            .diagnostics
+            .iter()
+            .map(|d| format!("{} {} {:?}", d.code, d.message, d.help))
+            .collect();
+        said.sort();
+        said
+    };
+    let one = said(&[("main.pw", &format!("{rest}{broken}"))]);
+    assert!(one.iter().any(|d| d.starts_with("PW0301")), "{one:#?}");
+    assert_eq!(said(&[("a.pw", &rest), ("b.pw", broken)]), one);
+    assert_eq!(said(&[("a.pw", broken), ("b.pw", &rest)]), one);
 }

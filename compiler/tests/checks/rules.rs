@@ -1,8 +1,7 @@
 //! Rules that match nothing, expire or govern what is not their owner's (PW0405, PW0406, PW0504).
 
-mod support;
+use crate::support::expect;
 use lang::diag::Severity;
-use support::expect;
 
 const PROJECT: &str = "external internet { 0.0.0.0/0, ::/0 }
 gateway edge { joins a, b, internet instances g1 stateful

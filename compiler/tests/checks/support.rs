@@ -1,7 +1,5 @@
 //! From text to findings, the way in which every test of this crate goes.
 
-#![allow(dead_code, reason = "each test binary uses its part")]
-
 use lang::ast::Date;
 use lang::diag::Diagnostic;
 use lang::span::FileId;
@@ -28,7 +26,6 @@ node g2 { vtep 192.0.2.22 dev eth0 gateway }
 #[derive(Debug)]
 pub struct Found {
     pub line: usize,
-    pub file: usize,
     pub finding: Diagnostic,
 }
 
@@ -62,14 +59,8 @@ pub fn compile_files(files: &[(&str, &str)]) -> Compilation {
 /// The findings in a text, ordered by place and code.
 pub fn findings(text: &str) -> Vec<Found> {
     let found = compile_files(&[("main.pw", text)]).diagnostics;
-    let mut found: Vec<Found> = found
-        .into_iter()
-        .map(|finding| Found {
-            line: line_of(text, finding.span.start),
-            file: finding.span.file.0 as usize,
-            finding,
-        })
-        .collect();
+    let mut found: Vec<Found> =
+        found.into_iter().map(|finding| Found { line: line_of(text, finding.span.start), finding }).collect();
     found.sort_by_key(|f| (f.finding.span, f.finding.code));
     found
 }

@@ -2,21 +2,18 @@
 //!
 //! `PARTYWALL_PROJECTS` sets the number of projects.
 
-#[path = "../../tests/differential/brute.rs"]
-mod brute;
-#[path = "../../tests/differential/generate.rs"]
-mod generate;
-mod support;
-
-use brute::Brute;
+use crate::brute::Brute;
+use crate::{generate, support};
+use compiler::{Compiled, wire};
 use lang::codes::Code;
-use lang::diag::Severity;
+use lang::diag::{Diagnostic, Severity};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[test]
 fn the_checks_find_what_enumeration_finds() {
     let projects: u64 = std::env::var("PARTYWALL_PROJECTS").ok().map_or(40, |v| v.parse().expect("a number"));
     let mut seen: BTreeMap<Code, usize> = BTreeMap::new();
+    let mut witnessed = 0;
     for seed in 0..projects {
         let text = generate::project(seed);
         let (c, diagnostics) = support::compile(&text);
@@ -39,7 +36,13 @@ fn the_checks_find_what_enumeration_finds() {
                 .diagnostics
                 .iter()
                 .filter(|d| codes.contains(&d.code))
-                .map(|d| if d.code == Code::PW0401 { d.rules.clone() } else { d.rules.iter().take(1).cloned().collect() })
+                .map(|d| {
+                    if d.code == Code::PW0401 {
+                        d.rules.clone()
+                    } else {
+                        d.rules.iter().take(1).cloned().collect()
+                    }
+                })
                 .collect()
         };
         assert_eq!(names(&[Code::PW0402, Code::PW0404]), brute.dead(), "dead rules, seed {seed}\n{text}");
@@ -50,8 +53,40 @@ fn the_checks_find_what_enumeration_finds() {
         assert_eq!(spans(Code::PW0502), brute.direct(), "isolate, seed {seed}\n{text}");
         assert_eq!(spans(Code::PW0503), brute.chains(), "chains, seed {seed}\n{text}");
         assert_eq!(spans(Code::PW0701), brute.failing(), "tests, seed {seed}\n{text}");
+        let matching_nothing: BTreeSet<String> = diagnostics
+            .iter()
+            .filter(|d| d.code == Code::PW0405)
+            .flat_map(|d| d.rules.iter().cloned())
+            .collect();
+        assert_eq!(
+            matching_nothing,
+            brute.matching_nothing(),
+            "rules that match nothing, seed {seed}\n{text}"
+        );
+        for d in &verdicts.diagnostics {
+            witnessed += usize::from(witness_shows(&c, d));
+        }
     }
+    assert!(witnessed > seen.values().sum::<usize>() / 2, "{witnessed} of {seen:?}");
     for code in [Code::PW0401, Code::PW0402, Code::PW0404, Code::PW0502, Code::PW0503, Code::PW0701] {
         assert!(seen.contains_key(&code), "no project shows {code}: {seen:?}");
     }
+}
+
+/// Whether the finding has a witness; if so, `eval` must show the finding on it.
+fn witness_shows(c: &Compiled, d: &Diagnostic) -> bool {
+    let Some(witness) = &d.witness else { return false };
+    let evaluator = wire::Evaluator::new(c);
+    assert_eq!(evaluator.line(&witness.packet_json), (witness.decision_json.clone(), false), "{d:#?}");
+    let decision = evaluator.decide(&witness.packet_json).expect("a packet");
+    let named: Vec<&str> =
+        [&decision.rule, &decision.ingress_rule].into_iter().flatten().map(|r| &**r).collect();
+    let allowed = witness.decision_json.contains(r#""verdict":"allow""#);
+    match d.code {
+        Code::PW0401 => assert!(!allowed, "{d:#?}"),
+        Code::PW0402 | Code::PW0404 => assert!(!named.contains(&&*d.rules[0]), "{d:#?}"),
+        Code::PW0502 | Code::PW0503 => assert!(allowed, "{d:#?}"),
+        _ => {}
+    }
+    true
 }

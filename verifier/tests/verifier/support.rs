@@ -1,7 +1,5 @@
 //! Projects from text, for tests.
 
-#![allow(dead_code, reason = "each test crate uses a part")]
-
 use compiler::{Compiled, SourceFile};
 use lang::ast::Date;
 use lang::diag::{Diagnostic, Severity};

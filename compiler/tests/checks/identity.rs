@@ -1,7 +1,6 @@
 //! Numbers and addresses that must be one thing's own (PW02xx, PW0308).
 
-mod support;
-use support::{FABRIC, expect, findings};
+use crate::support::{FABRIC, expect, findings};
 
 #[test]
 fn one_vni_on_three_segments_is_two_findings_that_point_at_the_first() {
@@ -172,6 +171,18 @@ fn mtu_over_ipv6_and_geneve() {
         found[0].finding.notes,
         ["1500 (underlay) - 40 (IPv6) - 8 (UDP) - 8 (Geneve) - 14 (inner Ethernet) = 1430"]
     );
+}
+
+#[test]
+fn nothing_is_judged_by_an_underlay_in_error() {
+    let text = FABRIC.replace("underlay mtu 9000", "underlay mtu 90");
+    let text = format!(
+        "{text}node c9 {{ vtep 2001:db8::9 dev eth0 }}
+         tenant a id 1 {{ segment s vni 1 {{ 10.1.0.0/24 }} mtu 8950 }}"
+    );
+    let codes: Vec<&str> =
+        findings(&text).iter().map(|f| f.code()).filter(|code| *code != "PW0407").collect();
+    assert_eq!(codes, ["PW0006"]);
 }
 
 #[test]

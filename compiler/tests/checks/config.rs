@@ -1,17 +1,18 @@
 //! `partywall.toml` and what it governs: lint levels, suppressions (PW0902), owned folders (PW0506).
 
-mod support;
+use crate::support::presentable;
 use lang::codes::Code;
 use lang::diag::{Diagnostic, Severity};
 use lang::span::FileId;
 use partywall_compiler::checks::owners;
 use partywall_compiler::config::{ConfigError, parse};
 use partywall_compiler::lints::{self, Level, Levels};
-use support::presentable;
 
 fn error(text: &str) -> (usize, usize, String) {
-    let ConfigError { line, column, message } = parse(text).expect_err("an error");
-    (line, column, message)
+    match parse(text) {
+        Err(ConfigError { line, column, message }) => (line, column, message),
+        Ok(config) => panic!("no error in {text}: {config:?}"),
+    }
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! What gateways cannot do (PW0306, PW0307, PW0505, PW0602).
 
-mod support;
-use support::expect;
+use crate::support::expect;
 
 const OUTSIDE: &str = "external internet { 0.0.0.0/0, ::/0 }
 external hq { 172.16.0.0/12 }\n";

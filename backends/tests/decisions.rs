@@ -1,0 +1,305 @@
+//! What the tables of a node decide is what the reference evaluator decides, packet by packet.
+
+mod common;
+
+use common::{Project, examples, folder};
+use compiler::Compiled;
+use compiler::algebra::{Family, parse_addr};
+use compiler::compiled::{Destination, Source};
+use compiler::eval::{self, Decision, Reason};
+use compiler::ids::{GatewayId, NodeId, OwnerId};
+use compiler::packet::{self, Packet};
+use partywall_backends::Backend as _;
+use partywall_backends::nft::model::{Atom, Direction, Table};
+use partywall_backends::nft::walk::{Arrived, Outcome, role, walk, zone};
+use partywall_backends::nft::{Model, Nft, numbers};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// An address as one space sees it: where it lives, and by which gateway it comes.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    address: u128,
+    owner: OwnerId,
+    node: Option<NodeId>,
+    gateway: Option<GatewayId>,
+}
+
+fn seen(c: &Compiled, space: OwnerId, family: Family) -> (Vec<Seen>, Vec<Seen>) {
+    let mut expand = |lo: u128, hi: u128, owner: OwnerId, real: u128, gateway, out: &mut Vec<Seen>| {
+        if !c.model.owners[owner].is_tenant() {
+            for address in BTreeSet::from([lo, lo + (hi - lo) / 2, hi]) {
+                out.push(Seen { address, owner, node: None, gateway });
+            }
+            return;
+        }
+        for endpoint in c.model.endpoints.values().filter(|e| e.tenant == owner) {
+            for (f, at) in endpoint.addresses.iter().map(|a| parse_addr(*a)) {
+                if f == family && real <= at && at - real <= hi - lo {
+                    let address = at - real + lo;
+                    out.push(Seen { address, owner, node: Some(endpoint.node), gateway });
+                }
+            }
+        }
+    };
+    let (mut sources, mut destinations) = (Vec::new(), Vec::new());
+    for r in c.spaces[space].destinations.family(family) {
+        let (owner, real, gateway) = match r.target {
+            Destination::Local { .. } => (space, r.lo, None),
+            Destination::Import { owner, real, gateway, .. } => (owner, real, Some(gateway)),
+            Destination::External { owner, gateway, .. } => (owner, r.lo, Some(gateway)),
+            Destination::Direct { owner, .. } => (owner, r.lo, None),
+            Destination::ClientOnly | Destination::Nowhere => continue,
+        };
+        expand(r.lo, r.hi, owner, real, gateway, &mut destinations);
+    }
+    for r in c.spaces[space].sources.family(family) {
+        let (owner, real, gateway) = match r.target {
+            Source::Local { .. } | Source::Own => (space, r.lo, None),
+            Source::Client { owner, real, gateway, .. } | Source::External { owner, real, gateway, .. } => {
+                (owner, real, Some(gateway))
+            }
+            Source::Direct { owner, .. } => (owner, r.lo, None),
+        };
+        expand(r.lo, r.hi, owner, real, gateway, &mut sources);
+    }
+    (sources, destinations)
+}
+
+/// Services at and around every boundary that the project draws, as (protocol, x, y).
+fn services(c: &Compiled, family: Family) -> Vec<(u8, u16, u16)> {
+    let boxes = c
+        .model
+        .rules
+        .values()
+        .map(|r| &r.service)
+        .chain(c.model.exposures.values().map(|e| &e.service))
+        .flat_map(|s| s.boxes.iter().copied());
+    let mut protocols: BTreeMap<u8, (BTreeSet<u16>, BTreeSet<u16>)> = BTreeMap::new();
+    for p in [0, 1, 6, 17, 47, 50, 58, 132, 255] {
+        protocols.entry(p).or_default();
+    }
+    for b in boxes {
+        for p in [b.proto.0, b.proto.1] {
+            let (x, y) = protocols.entry(p).or_default();
+            for (set, (lo, hi)) in [(x, b.x), (y, b.y)] {
+                set.extend([Some(lo), Some(hi), lo.checked_sub(1), hi.checked_add(1)].into_iter().flatten());
+            }
+        }
+    }
+    let mut out = Vec::new();
+    for (p, (mut x, mut y)) in protocols {
+        if !packet::protocol_in_family(p, family) {
+            continue;
+        }
+        let (x_max, y_max) = packet::field_max(p);
+        x.extend([0, x_max]);
+        y.extend([0, y_max]);
+        for &x in x.iter().filter(|x| **x <= x_max) {
+            out.extend(y.iter().filter(|y| **y <= y_max).map(|y| (p, x, *y)));
+        }
+    }
+    out
+}
+
+fn chain(reason: Reason) -> &'static str {
+    match reason {
+        Reason::UnknownSource => "unknown_source",
+        Reason::NoRoute => "no_route",
+        Reason::NotExposed => "not_exposed",
+        Reason::Rule => "by_rule",
+        Reason::Default => "by_default",
+    }
+}
+
+struct Bench<'a> {
+    c: &'a Compiled,
+    node: NodeId,
+    model: Model,
+    decided: u64,
+}
+
+impl Bench<'_> {
+    fn tenant_mark(&self, owner: OwnerId) -> u32 {
+        numbers::tenant_mark(self.c.model.owners[owner].id())
+    }
+
+    fn eval(&self, packet: &Packet) -> Option<Decision> {
+        eval::decide(self.c, packet).ok()
+    }
+
+    fn arrived<'d>(&self, dev: &'d str, role: u32, zone: u16, direction: Direction, p: &Packet) -> Arrived<'d> {
+        let Packet { family, src, dst, protocol, x, y, .. } = *p;
+        Arrived { dev, role, zone, direction, family, src, dst, protocol, x, y }
+    }
+
+    /// One flow of a tenant with an end on this node, by every way in which its packets may come.
+    fn compute(&mut self, space: OwnerId, s: &Seen, d: &Seen, p: &Packet) {
+        let Some(decision) = self.eval(p) else { return };
+        let zone = numbers::tenant_zone(self.c.model.owners[space].id());
+        for direction in Direction::BOTH {
+            // Who sends this packet, and who gets it.
+            let (from, to) = if direction == Direction::Original { (s, d) } else { (d, s) };
+            if from.node == Some(self.node) {
+                for dev in self.devices(space, from.address, p.family) {
+                    let outcome = walk(&self.model.rules, &self.arrived(&dev, 0, zone, direction, p));
+                    self.decided += 1;
+                    match (decision.allow, decision.via) {
+                        (false, _) => assert_eq!(outcome, Outcome::Dropped(chain(decision.reason)), "{p:?}"),
+                        (true, None) => assert_eq!(outcome, Outcome::Sent(self.tenant_mark(space)), "{p:?}"),
+                        (true, Some(gateway)) => self.goes_via(&outcome, gateway, p),
+                    }
+                }
+            }
+            if to.node == Some(self.node) {
+                self.arrives(space, from, to, direction, &decision, zone, p);
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a test's helper")]
+    fn arrives(
+        &mut self,
+        space: OwnerId,
+        from: &Seen,
+        to: &Seen,
+        direction: Direction,
+        decision: &Decision,
+        zone: u16,
+        p: &Packet,
+    ) {
+        for (vni, dev) in self.segment_of(space, to.address, p.family) {
+            for (node, sender) in self.c.model.nodes.iter() {
+                let Some(role) = role(&self.model.rules, sender.vtep, vni, p.family, from.address) else { continue };
+                let outcome = walk(&self.model.rules, &self.arrived(&dev, role, zone, direction, p));
+                self.decided += 1;
+                let right = match decision.via {
+                    Some(gateway) => self.c.model.gateways[gateway].instances.contains(&node),
+                    None => from.node == Some(node),
+                };
+                if decision.allow && right {
+                    assert_eq!(outcome, Outcome::Sent(self.tenant_mark(space)), "{p:?} from {}", sender.name);
+                } else {
+                    assert!(matches!(outcome, Outcome::Dropped(_)), "{outcome:?} {p:?} from {}", sender.name);
+                }
+            }
+            // The right sender is known as such.
+            if decision.allow && from.node != Some(self.node) {
+                let senders: Vec<NodeId> = match decision.via {
+                    Some(gateway) => self.c.model.gateways[gateway].instances.clone(),
+                    None => from.node.into_iter().collect(),
+                };
+                for node in senders {
+                    let vtep = self.c.model.nodes[node].vtep;
+                    assert!(role(&self.model.rules, vtep, vni, p.family, from.address).is_some(), "{p:?}");
+                }
+            }
+        }
+    }
+
+    fn goes_via(&self, outcome: &Outcome, gateway: GatewayId, p: &Packet) {
+        let Outcome::Via(verdict) = outcome else { panic!("{outcome:?} instead of via a gateway: {p:?}") };
+        let rules = &self.model.rules;
+        let instances: BTreeSet<NodeId> = self.c.model.gateways[gateway].instances.iter().copied().collect();
+        let several = rules.get(Table::Gateway, &[Atom::Class(*verdict)]).is_some();
+        assert_eq!(several, instances.len() > 1);
+        assert_eq!(!several, rules.get(Table::Only, &[Atom::Class(*verdict)]).is_some());
+    }
+
+    fn devices(&self, space: OwnerId, address: u128, family: Family) -> Vec<String> {
+        let here = self.c.model.endpoints.values().filter(|e| e.node == self.node && e.tenant == space);
+        here.filter(|e| e.addresses.iter().any(|a| parse_addr(*a) == (family, address))).map(|e| e.dev.clone()).collect()
+    }
+
+    fn segment_of(&self, space: OwnerId, address: u128, family: Family) -> Vec<(u32, String)> {
+        let here = self.c.model.endpoints.values().filter(|e| e.node == self.node && e.tenant == space);
+        here.filter(|e| e.addresses.iter().any(|a| parse_addr(*a) == (family, address)))
+            .map(|e| self.c.model.segments[e.segment].vni)
+            .map(|vni| (vni, numbers::vxlan_name(vni)))
+            .collect()
+    }
+
+    /// A connection opened in `space` as an instance here sees it.
+    fn gateway(&mut self, space: OwnerId, s: &Seen, d: &Seen, p: &Packet) {
+        let Some(decision) = self.eval(p) else { return };
+        for dev in self.doors(space, s) {
+            let Some(zone) = zone(&self.model.rules, &dev.0, p.family, d.address) else {
+                assert!(!self.mine(&decision), "no zone: {p:?}");
+                continue;
+            };
+            let outcome = walk(&self.model.rules, &self.arrived(&dev.0, dev.1, zone, Direction::Original, p));
+            self.decided += 1;
+            if self.mine(&decision) {
+                assert_eq!(outcome, Outcome::Sent(self.table(d.owner)), "{p:?}");
+            } else if decision.allow {
+                assert!(matches!(outcome, Outcome::Dropped(_)), "{outcome:?} {p:?}");
+            } else {
+                let names = (&self.c.model.owners[space].name, &self.c.model.owners[s.owner].name, &self.c.model.owners[d.owner].name);
+                assert_eq!(outcome, Outcome::Dropped(chain(decision.reason)), "{p:?} {names:?} {s:?} {d:?} {decision:?}");
+            }
+        }
+    }
+
+    fn mine(&self, decision: &Decision) -> bool {
+        decision.allow && decision.via.is_some_and(|g| self.c.model.gateways[g].instances.contains(&self.node))
+    }
+
+    fn table(&self, owner: OwnerId) -> u32 {
+        let o = &self.c.model.owners[owner];
+        if o.is_tenant() { numbers::tenant_mark(o.id()) } else { numbers::external_mark(&o.name) }
+    }
+
+    fn doors(&self, space: OwnerId, s: &Seen) -> Vec<(String, u32)> {
+        if self.c.model.owners[space].is_tenant() {
+            let (c, address) = (self.c, s.address);
+            return c
+                .model
+                .endpoints
+                .values()
+                .filter(|e| e.tenant == space && e.addresses.iter().any(|a| parse_addr(*a).1 == address))
+                .map(|e| (numbers::vxlan_name(c.model.segments[e.segment].vni), numbers::ROLE_NODE))
+                .collect();
+        }
+        let attaches = self.c.model.gateways.values().flat_map(|g| &g.attaches);
+        attaches.filter(|a| a.external == space && a.node == self.node).map(|a| (a.dev.clone(), 0)).collect()
+    }
+}
+
+fn compare(project: &Project, least: u64) {
+    let c = &project.compiled;
+    let mut total = 0;
+    for (id, node) in c.model.nodes.iter() {
+        let model = Nft.lower(c, &project.sources, id).unwrap_or_else(|e| panic!("{e:?}"));
+        let mut bench = Bench { c, node: id, model, decided: 0 };
+        for space in c.model.owners.ids() {
+            for family in Family::BOTH {
+                let (sources, destinations) = seen(c, space, family);
+                let services = services(c, family);
+                for s in &sources {
+                    for d in &destinations {
+                        let here = s.node == Some(id) || d.node == Some(id);
+                        let foreign = node.gateway && (s.owner == space);
+                        if !(here && c.model.owners[space].is_tenant()) && !foreign {
+                            continue;
+                        }
+                        for &(protocol, x, y) in &services {
+                            let p = Packet { space, family, src: s.address, dst: d.address, protocol, x, y };
+                            if node.gateway { bench.gateway(space, s, d, &p) } else { bench.compute(space, s, d, &p) }
+                        }
+                    }
+                }
+            }
+        }
+        total += bench.decided;
+    }
+    assert!(total >= least, "only {total} packets were compared");
+}
+
+#[test]
+fn quickstart_decides_as_the_evaluator() {
+    compare(&folder(&examples().join("01-quickstart")), 2_000);
+}
+
+#[test]
+fn datacenter_decides_as_the_evaluator() {
+    compare(&folder(&examples().join("02-datacenter")), 100_000);
+}

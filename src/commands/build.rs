@@ -1,0 +1,85 @@
+//! `build PATH --target nft --out DIR`: what nodes run.
+
+use crate::analysis::{self, Analysis};
+use crate::artifacts;
+use crate::cli::{Global, Judging, Levels, ProjectPath, Proving};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::output::{self, Out};
+use backends::{Bundle, Request};
+use clap::{Args, ValueEnum};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+/// Emit what each node runs; refuses while there are errors
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    #[command(flatten)]
+    project: ProjectPath,
+    /// What the nodes run
+    #[arg(long, value_name = "TARGET")]
+    target: Target,
+    /// Where to; replaced at once if it is there and was made by `build`
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Only for these nodes
+    #[arg(long, value_name = "NODE", num_args = 1..)]
+    node: Vec<String>,
+    #[command(flatten)]
+    levels: Levels,
+    #[command(flatten)]
+    judging: Judging,
+    #[command(flatten)]
+    proving: Proving,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Target {
+    /// nftables and iproute2
+    Nft,
+}
+
+pub fn run(global: &Global, args: &BuildArgs) -> Outcome {
+    artifacts::replaceable(&args.out)?;
+    let analysis = analysis::analyse(&args.project.path, &args.judging, &args.proving, &args.levels)?;
+    let Some(bundle) = bundle(&analysis, args.node.iter().cloned().collect(), global)? else {
+        return Ok(Exit::Findings);
+    };
+    artifacts::write(&bundle, &args.out)?;
+    let mut out = Out::new();
+    out.text(&format!(
+        "{}: {} nodes, {} files, generation {}\n",
+        args.out.display(),
+        bundle.manifest.nodes.len(),
+        bundle.files.len(),
+        bundle.manifest.generation
+    ))?;
+    out.flush()?;
+    Ok(Exit::Clean)
+}
+
+/// The artifacts of these nodes (none named: of all); `None` if the project's errors, or the target, forbid it, which
+/// has been told.
+pub(crate) fn bundle(
+    analysis: &Analysis,
+    nodes: BTreeSet<String>,
+    global: &Global,
+) -> Result<Option<Bundle>, Failure> {
+    let known = || analysis.compiled.model.nodes.values().map(|node| node.name.as_str());
+    if analysis.refuse("build", global) {
+        return Ok(None);
+    }
+    if let Some(unknown) = nodes.iter().find(|name| !known().any(|node| node == name.as_str())) {
+        let near = lang::suggest(unknown, known()).map(|near| format!("; did you mean {near}?"));
+        return Err(Failure::new(format!("there is no node {unknown}{}", near.unwrap_or_default())));
+    }
+    let request = Request { nodes, version: env!("CARGO_PKG_VERSION").to_owned() };
+    match backends::build(&analysis.compiled, &analysis.sources, &request) {
+        Ok(bundle) => Ok(Some(bundle)),
+        Err(mut found) => {
+            lang::render::sort(&analysis.sources, &mut found);
+            output::show(&lang::render::human(&analysis.sources, &found, global.color_stderr()));
+            output::tell("cannot build: the target cannot express what is shown above");
+            Ok(None)
+        }
+    }
+}
