@@ -13,6 +13,11 @@ const NOT_IN_ONE_PROJECT: &[Code] = &[
     Code::PW0007,
     Code::PW0008,
     Code::PW0010,
+    // No check looks for them yet.
+    Code::PW0403,
+    Code::PW0601,
+    Code::PW0603,
+    Code::PW0604,
     // Of targets and emitted configuration.
     Code::PW0801,
     Code::PW0802,
@@ -32,7 +37,9 @@ fn check_says_what_is_kept() {
     let mut complaints = Vec::new();
     for example in examples() {
         let relative = example.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
-        let run = run(["check", &relative, "--today", TODAY, "--color", "never"]);
+        // The one with findings is kept in the short form: a line each.
+        let format = if relative.ends_with("03-broken") { "concise" } else { "human" };
+        let run = run(["check", &relative, "--today", TODAY, "--format", format, "--color", "never"]);
         assert!(run.status < 2, "{relative}: {}", run.stderr);
         complaints.extend(golden(&example.join("expected/check.txt"), &run.stdout));
     }

@@ -82,7 +82,7 @@ fn services(c: &Compiled, family: Family) -> Vec<(u8, u16, u16)> {
         for p in [b.proto.0, b.proto.1] {
             let (x, y) = protocols.entry(p).or_default();
             for (set, (lo, hi)) in [(x, b.x), (y, b.y)] {
-                set.extend([Some(lo), Some(hi), lo.checked_sub(1), hi.checked_add(1)].into_iter().flatten());
+                set.extend([Some(lo), hi.checked_add(1)].into_iter().flatten());
             }
         }
     }

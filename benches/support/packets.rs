@@ -4,9 +4,9 @@
 use compiler::Compiled;
 use compiler::algebra::Family;
 use compiler::compiled::SpaceMap;
-use compiler::eval::{Resolution, resolve};
-use compiler::ids::OwnerId;
-use compiler::packet::{Fields, Packet, field_max, fields, proto};
+use compiler::eval::{packet_on_channel, resolve};
+use compiler::ids::{ChannelId, OwnerId};
+use compiler::packet::{End, Fields, Flow, Packet, field_max, fields, proto};
 use compiler::sets::ServiceBox;
 
 /// xorshift64*
@@ -33,41 +33,69 @@ impl Dice {
     }
 }
 
-/// So many packets, each a flow or dropped for a reason, none refused as malformed.
+/// So many packets, each a flow or dropped for a reason, none refused as malformed: three in four on a way that some
+/// channel of the fabric is, the others between any two addresses that mean something in one space.
 pub fn packets(c: &Compiled, count: usize) -> Vec<Packet> {
     let spoken: Vec<ServiceBox> = c.channels.values().flat_map(|channel| channel.service.boxes.clone()).collect();
+    let channels: Vec<ChannelId> = c.channels.ids().collect();
     let spaces: Vec<OwnerId> = c.model.owners.ids().collect();
     let mut dice = Dice(0x7061_7274_7977_616c);
     let mut found = Vec::with_capacity(count);
     while found.len() < count {
-        let space = *dice.pick(&spaces);
         let family = if dice.below(8) == 0 { Family::V6 } else { Family::V4 };
-        let there = &c.spaces[space];
-        let Some(src) = address(&mut dice, &there.sources, family) else { continue };
-        let Some(dst) = address(&mut dice, &there.destinations, family) else { continue };
-        let (protocol, x, y) = service(&mut dice, &spoken, family);
-        let packet = Packet { space, family, src, dst, protocol, x, y };
-        if matches!(resolve(c, &packet), Ok(Resolution::Flow { .. } | Resolution::Dropped { .. })) {
-            found.push(packet);
-        }
+        let packet = if dice.below(4) == 0 {
+            let space = *dice.pick(&spaces);
+            anywhere(c, &mut dice, &spoken, space, family)
+        } else {
+            let channel = *dice.pick(&channels);
+            on_channel(c, &mut dice, channel, family)
+        };
+        found.extend(packet.filter(|packet| resolve(c, packet).is_ok()));
     }
     found
 }
 
-/// Mostly an address that means something; one in sixteen means nothing in particular.
-fn address<T>(dice: &mut Dice, map: &SpaceMap<T>, family: Family) -> Option<u128> {
-    let ranges = map.family(family);
+/// A packet in a channel's box, as its sender writes it.
+fn on_channel(c: &Compiled, dice: &mut Dice, id: ChannelId, family: Family) -> Option<Packet> {
+    let channel = &c.channels[id];
+    let src = End { owner: channel.src, address: member(dice, channel.src_set.family(family).ranges())? };
+    let dst = End { owner: channel.dst, address: member(dice, channel.dst_set.family(family).ranges())? };
+    let (protocol, x, y) = service(dice, &channel.service.boxes, family);
+    packet_on_channel(c, id, &Flow { src, dst, family, protocol, x, y })
+}
+
+fn member(dice: &mut Dice, ranges: &[(u128, u128)]) -> Option<u128> {
     if ranges.is_empty() {
         return None;
     }
+    let (lo, hi) = *dice.pick(ranges);
+    Some(dice.within(lo, hi))
+}
+
+fn anywhere(
+    c: &Compiled,
+    dice: &mut Dice,
+    spoken: &[ServiceBox],
+    space: OwnerId,
+    family: Family,
+) -> Option<Packet> {
+    let there = &c.spaces[space];
+    let src = meaning(dice, &there.sources, family)?;
+    let dst = meaning(dice, &there.destinations, family)?;
+    let (protocol, x, y) = service(dice, spoken, family);
+    Some(Packet { space, family, src, dst, protocol, x, y })
+}
+
+/// Mostly an address that means something; one in sixteen means nothing in particular.
+fn meaning<T>(dice: &mut Dice, map: &SpaceMap<T>, family: Family) -> Option<u128> {
     if dice.below(16) == 0 {
         return Some(u128::from(dice.next()) % family.max());
     }
-    let range = dice.pick(ranges);
-    Some(dice.within(range.lo, range.hi))
+    let ranges: Vec<(u128, u128)> = map.family(family).iter().map(|range| (range.lo, range.hi)).collect();
+    member(dice, &ranges)
 }
 
-/// Mostly one that some exposure offers.
+/// Mostly one of these.
 fn service(dice: &mut Dice, spoken: &[ServiceBox], family: Family) -> (u8, u16, u16) {
     let one = *dice.pick(spoken);
     let icmp = if family == Family::V4 { proto::ICMP } else { proto::ICMP6 };

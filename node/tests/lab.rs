@@ -68,6 +68,9 @@ fn up_builds_what_was_declared_and_down_leaves_nothing() {
     );
 
     assert_eq!(lab::open(&c, &options).unwrap().topology.prefix, t.prefix);
+    let changed = include_str!("lab/tiny.pw").replace("udp/514", "udp/515");
+    let changed = project(&[("tiny.pw".to_owned(), changed)]).compiled;
+    assert!(matches!(lab::open(&changed, &options), Err(LabError::Stale)));
     lab::up(&c, artifacts.path(), &options).unwrap();
     assert_eq!(namespaces(&options), names, "up twice");
     assert_eq!(lab::down(&options).unwrap(), 7);
@@ -154,6 +157,7 @@ fn a_killed_up_is_cleaned_away() {
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(!namespaces(&options).is_empty());
+        assert!(matches!(lab::open(&c, &options), Err(LabError::NotUp { .. } | LabError::Unfinished)));
         lab::down(&options).unwrap();
         assert!(namespaces(&options).is_empty());
     }

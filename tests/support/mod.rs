@@ -62,7 +62,8 @@ pub fn run_with<I: AsRef<OsStr>>(args: impl IntoIterator<Item = I>, input: &[u8]
 
 #[track_caller]
 pub fn finish(mut command: Command, input: &[u8]) -> Run {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let (mut stdin, mut stdout, mut stderr) =
         (child.stdin.take().unwrap(), child.stdout.take().unwrap(), child.stderr.take().unwrap());
     std::thread::scope(|scope| {
@@ -101,7 +102,13 @@ fn read(from: &mut impl Read) -> String {
 /// `check --format json` of a project on the fixed day; the document.
 #[track_caller]
 pub fn check(project: &Path) -> Value {
-    let run = run([OsStr::new("check"), project.as_os_str(), "--format=json".as_ref(), "--today".as_ref(), TODAY.as_ref()]);
+    let run = run([
+        OsStr::new("check"),
+        project.as_os_str(),
+        "--format=json".as_ref(),
+        "--today".as_ref(),
+        TODAY.as_ref(),
+    ]);
     assert!(run.status < 2, "{}: {}", project.display(), run.stderr);
     run.json()
 }

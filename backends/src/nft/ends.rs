@@ -61,6 +61,8 @@ pub fn rules_of(c: &Compiled, owners: impl IntoIterator<Item = OwnerId>) -> Vec<
 pub struct Addresses {
     by_owner: BTreeMap<(OwnerId, Family), Vec<(u128, EndpointId)>>,
     carried: BTreeMap<(ExposureId, OwnerId), Carried>,
+    /// (tenant, another one that has direct routes to it) → what they lead to.
+    direct: BTreeMap<(OwnerId, OwnerId), AddrSet>,
 }
 
 /// The ends for which an exposure's translations to and from one client owner lead back to where they came from: the
@@ -124,6 +126,17 @@ impl Addresses {
             .flat_map(|(id, e)| e.clients.iter().map(move |(client, _)| (id, *client)))
             .map(|(id, client)| ((id, client), Carried::new(c, id, client)))
             .collect();
+        let mut direct: BTreeMap<(OwnerId, OwnerId), AddrSet> = BTreeMap::new();
+        for (from, space) in c.spaces.iter() {
+            for family in Family::BOTH {
+                for r in space.destinations.family(family) {
+                    if let Destination::Direct { owner, .. } = r.target {
+                        let set = direct.entry((owner, from)).or_default();
+                        *set = set.union(&AddrSet::range(family, r.lo, r.hi));
+                    }
+                }
+            }
+        }
         let mut by_owner: BTreeMap<(OwnerId, Family), Vec<(u128, EndpointId)>> = BTreeMap::new();
         for (id, endpoint) in c.model.endpoints.iter() {
             for address in &endpoint.addresses {
@@ -132,7 +145,7 @@ impl Addresses {
             }
         }
         by_owner.values_mut().for_each(|list| list.sort_unstable());
-        Self { by_owner, carried }
+        Self { by_owner, carried, direct }
     }
 
     /// The owner's endpoint addresses in `lo..=hi`.
@@ -256,6 +269,7 @@ impl<'a> Judge<'a> {
                 out.push(dst.of(owner));
             }
         }
+        out.extend(addresses.direct.iter().filter(|((to, _), _)| *to == owner).map(|(_, set)| set));
         for id in &self.exposures {
             let exposure = &c.model.exposures[*id];
             if exposure.provider == owner {

@@ -17,6 +17,8 @@ pub const CONTEXT: u32 = 0x0100_0000;
 /// Also the kind of source classes, in the other register.
 pub const SOURCE: u32 = 0x0100_0000;
 pub const DESTINATION: u32 = 0x0200_0000;
+/// The class of addresses that are only clients'; it is in no pair.
+pub const CLIENT_ONLY: u32 = DESTINATION | 0x00ff_ffff;
 pub const PAIR: u32 = 0x0300_0000;
 pub const VERDICT: u32 = 0x0400_0000;
 pub const GATEWAY: u32 = 0x0500_0000;

@@ -94,7 +94,7 @@ pub(super) fn base(model: &Model) -> String {
     ));
     let mut forward = vec![format!("iifgroup != {ours} oifgroup != {ours} accept")];
     if model.gateway {
-        forward.push(format!("iifgroup {OUTSIDE:#x} meta mark & {DECIDED:#010x} == 0x00000000 goto not_exposed"));
+        forward.push(format!("iifgroup {OUTSIDE:#x} meta mark & {DECIDED:#010x} == 0x00000000 goto no_route"));
     } else {
         forward.push(format!("iifgroup {FABRIC:#x} oifgroup {FABRIC:#x} goto no_route"));
     }
@@ -255,8 +255,11 @@ fn raw(model: &Model) -> Statements {
 fn decide(model: &Model) -> Statements {
     let mut out = vec!["meta mark set meta mark & 0xfffffffe".to_owned()];
     if model.gateway {
-        // What an external sends to no address of the overlay is the node's own business; it is not forwarded.
-        out.push(format!("iifgroup {OUTSIDE:#x} ct zone 0 meta mark set 0x00000000 accept"));
+        // What an external sends to the node itself is the node's own business.
+        out.push(format!(
+            "iifgroup {OUTSIDE:#x} ct zone 0 fib daddr type {{ local, broadcast, multicast }} meta mark set 0x00000000 accept"
+        ));
+        out.push(format!("iifgroup {OUTSIDE:#x} ct zone 0 goto no_route"));
         out.push(format!("iifgroup {OUTSIDE:#x} ct state untracked meta mark set 0x00000000 accept"));
     } else {
         out.push(format!("iifgroup {WORKLOAD:#x} jump workload_{SUFFIX}"));

@@ -2,7 +2,7 @@
 
 use super::error::LabError;
 use super::netns;
-use super::tool::IpBatch;
+use super::tool::{self, IpBatch};
 use super::topology::{BRIDGE, ENDPOINT_DEV, EndpointPlace, ExternalPlace, NodePlace, Topology, mac_text};
 use compiler::Compiled;
 use std::net::IpAddr;
@@ -148,6 +148,33 @@ fn external(t: &Topology, place: &ExternalPlace) -> Result<(), LabError> {
         }
     }
     inside.run()
+}
+
+/// Marks a lab as finished and as this project's, inside the lab itself: as the alias of the underlay's bridge.
+///
+/// # Errors
+/// The kernel refuses it.
+pub(super) fn seal(c: &Compiled, t: &Topology) -> Result<(), LabError> {
+    tool::run("ip", &["-n", &t.underlay, "link", "set", "dev", BRIDGE, "alias", &mark_of(c)]).map(drop)
+}
+
+/// Whether the mark of [`seal`] is there and right.
+///
+/// # Errors
+/// It is not.
+pub(super) fn check_seal(c: &Compiled, t: &Topology) -> Result<(), LabError> {
+    // Without the bridge the lab was not even begun.
+    let link = tool::run("ip", &["-n", &t.underlay, "link", "show", "dev", BRIDGE]).unwrap_or_default();
+    match link.lines().find_map(|line| line.trim().strip_prefix("alias ")) {
+        None => Err(LabError::Unfinished),
+        Some(mark) if mark.trim() == mark_of(c) => Ok(()),
+        Some(_) => Err(LabError::Stale),
+    }
+}
+
+/// A digest of everything that was declared. The model holds no unordered map, so its text is the same in every process.
+fn mark_of(c: &Compiled) -> String {
+    blake3::hash(format!("{:?}", c.model).as_bytes()).to_hex().to_string()
 }
 
 pub(super) fn add_address(batch: &mut IpBatch, address: &str, dev: &str) {

@@ -19,6 +19,10 @@ pub enum LabError {
     Apply { node: String, status: String, output: String },
     #[error("the lab is not up: {} of its namespaces are missing, first `{first}`", missing)]
     NotUp { missing: usize, first: String },
+    #[error("the lab was never finished; `lab up` builds it anew")]
+    Unfinished,
+    #[error("the project has changed since the lab was built; `lab up` builds it anew")]
+    Stale,
     #[error(
         "node `{node}` attaches externals `{first}` and `{second}` by one device `{dev}`, which the lab does not model"
     )]

@@ -46,7 +46,9 @@ pub fn up(c: &Compiled, artifacts: &Path, options: &LabOptions) -> Result<Lab, L
     }
     build::scripts(c, &topology, artifacts)?;
     down(options)?;
-    let built = build::build(&topology).and_then(|()| build::apply(c, &topology, artifacts));
+    let built = build::build(&topology)
+        .and_then(|()| build::apply(c, &topology, artifacts))
+        .and_then(|()| build::seal(c, &topology));
     match built {
         Ok(()) => Ok(Lab { topology }),
         Err(error) => {
@@ -60,7 +62,7 @@ pub fn up(c: &Compiled, artifacts: &Path, options: &LabOptions) -> Result<Lab, L
 /// Finds the lab of a project that is up.
 ///
 /// # Errors
-/// It is not, or only in part.
+/// It is not, or only in part, or the project has changed since.
 pub fn open(c: &Compiled, options: &LabOptions) -> Result<Lab, LabError> {
     let topology = Topology::new(c, &options.project)?;
     let there = netns::list(&format!("{}-", topology.prefix))?;
@@ -69,10 +71,11 @@ pub fn open(c: &Compiled, options: &LabOptions) -> Result<Lab, LabError> {
         .into_iter()
         .filter(|n| there.binary_search_by(|t| t.as_str().cmp(n)).is_err())
         .collect();
-    match missing.first() {
-        None => Ok(Lab { topology }),
-        Some(first) => Err(LabError::NotUp { missing: missing.len(), first: (*first).to_owned() }),
+    if let Some(first) = missing.first() {
+        return Err(LabError::NotUp { missing: missing.len(), first: (*first).to_owned() });
     }
+    build::check_seal(c, &topology)?;
+    Ok(Lab { topology })
 }
 
 /// What the names of all namespaces of this lab begin with.

@@ -376,6 +376,7 @@ impl Lowering<'_> {
                 self.put_members(context, class, family, (tables.dst, tables.dst_range), &value);
             }
         }
+        self.clients_only(tenant, family);
         for (from, &from_number) in classes.sources.iter().zip(&sources) {
             for (to, &to_number) in classes.destinations.iter().zip(&destinations) {
                 if !(from.here || to.here) {
@@ -397,6 +398,18 @@ impl Lowering<'_> {
                     let key = vec![Atom::Mark(to_number), Atom::Class(from_number + small(at))];
                     self.rules.put(Table::Pair, key, Some(Atom::Mark(pair)), note.clone());
                 }
+            }
+        }
+    }
+
+    /// Addresses known only as clients': a destination class without pairs, so that they are `not-exposed`.
+    fn clients_only(&mut self, tenant: &Tenant, family: Family) {
+        let context = self.context(tenant, Arrival::Workload);
+        for range in self.c.spaces[tenant.id].destinations.family(family) {
+            if range.target == compiler::compiled::Destination::ClientOnly {
+                let key = vec![Atom::Mark(context), Atom::Address(family, range.lo, range.hi)];
+                let value = Some(Atom::Mark(numbers::CLIENT_ONLY));
+                self.rules.put(by_family(family).dst_range, key, value, "clients");
             }
         }
     }

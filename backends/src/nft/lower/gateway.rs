@@ -323,9 +323,6 @@ impl Lowering<'_> {
             classes.into_iter().filter(mine).collect()
         };
         let (sources, destinations) = (of(sources, space), of(destinations, other));
-        if sources.is_empty() || destinations.is_empty() {
-            return;
-        }
         let rules = ends::rules_of(self.c, [space, other]);
         let tables = by_family(family);
         let from_numbers: Vec<u32> = sources.iter().map(|_| self.fresh_source(1)).collect();

@@ -83,7 +83,10 @@ pub fn lower(c: &Compiled, sources: &Sources, node: NodeId) -> Result<Model, Vec
 impl Lowering<'_> {
     /// `policy.pw:12`
     pub(super) fn place(&self, span: Span) -> String {
-        format!("{}:{}", self.sources.path(span.file), self.sources.range(span).0.line)
+        // A comment ends with its line, whatever a file is called.
+        let path: String =
+            self.sources.path(span.file).chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+        format!("{path}:{}", self.sources.range(span).0.line)
     }
 
     /// `shop.web-1 tenants.pw:18`
@@ -108,6 +111,7 @@ impl Lowering<'_> {
                     .help("write `encap vxlan port 4789`: nft and iproute2 need one device per VNI, which Linux has for VXLAN only"),
             );
         }
+        self.devices();
         for id in self.gateways_concerned() {
             let gateway = &self.c.model.gateways[id];
             if !gateway.stateful {
@@ -132,6 +136,30 @@ impl Lowering<'_> {
                     .help("write `affinity symmetric`, or one instance"),
                 );
             }
+        }
+    }
+
+    /// Device names go into quoted strings of nft, into lines of `ip -batch` and into a shell script, none of which has a way
+    /// to write every byte.
+    fn devices(&mut self) {
+        let model = &self.c.model;
+        let node = &model.nodes[self.node];
+        let endpoints = model.endpoints.values().filter(|e| e.node == self.node).map(|e| (&e.dev, e.dev_span));
+        let attaches = model.gateways.values().flat_map(|g| &g.attaches);
+        let attaches = attaches.filter(|a| a.node == self.node).map(|a| (&a.dev, a.span));
+        for (dev, span) in endpoints.chain(attaches).chain([(&node.dev, node.span)]) {
+            let plain = dev.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '@' | '+'));
+            let ours = dev.strip_prefix("pwv").is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit()));
+            if plain && !ours {
+                continue;
+            }
+            let message = format!("the nft target cannot name the device `{dev}`");
+            let help = "rename the device: letters, digits, `_`, `.`, `-`, `@`, `+`, and not `pwv` with a number";
+            self.diagnostics.push(
+                Diagnostic::new(Code::PW0801, span, message)
+                    .label(if ours { "partywall's own VXLAN devices have such names" } else { "named here" })
+                    .help(help),
+            );
         }
     }
 

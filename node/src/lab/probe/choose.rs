@@ -118,7 +118,7 @@ impl<'a> Chooser<'a> {
     }
 
     /// The first shot from one set to another with one of these services that is accepted; on a channel if possible,
-    /// else a packet to the bare address, which must not arrive.
+    /// else to an address that does not lead there.
     pub(crate) fn flow(
         &self,
         sets: (&EndSet, &EndSet),
@@ -159,12 +159,24 @@ impl<'a> Chooser<'a> {
         out
     }
 
-    /// A denied packet to the destination's real address, where that means the destination or nothing.
-    fn bare(&self, family: Family, src: End, dst: End, service: &ServiceSet) -> Option<Shot> {
-        let (protocol, x, y) = service.boxes.iter().find_map(|b| self.fields(family, b))?;
-        let packet = Packet { space: src.owner, family, src: src.address, dst: dst.address, protocol, x, y };
-        let shot = self.shot(packet)?;
-        (!shot.decision.allow && shot.decision.to.is_none_or(|to| to == dst)).then_some(shot)
+    /// Denied packets to every address by which the source's side may know the destination, where that means the
+    /// destination or nothing.
+    fn bare(&self, family: Family, src: End, dst: End, service: &ServiceSet) -> Vec<Shot> {
+        let Some((protocol, x, y)) = service.boxes.iter().find_map(|b| self.fields(family, b)) else {
+            return Vec::new();
+        };
+        let exposures = self.c.model.exposures.values();
+        let presented = exposures.clone().filter(|e| e.provider == dst.owner);
+        let shown = exposures.filter(|e| e.provider == src.owner);
+        presented
+            .filter_map(|e| e.present(family, dst.address))
+            .chain(shown.filter_map(|e| e.show(dst.owner, family, dst.address)))
+            .chain([dst.address])
+            .filter_map(|seen| {
+                self.shot(Packet { space: src.owner, family, src: src.address, dst: seen, protocol, x, y })
+            })
+            .filter(|shot| !shot.decision.allow && shot.decision.to.is_none_or(|to| to == dst))
+            .collect()
     }
 
     /// One choice of protocol and fields in a box: echo requests among ICMP, no port zero.

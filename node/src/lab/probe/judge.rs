@@ -6,7 +6,7 @@ use super::counters::Drops;
 use super::inject::Maybe;
 use super::plan::Planned;
 use super::report::{Expected, Observed, Outcome, Row};
-use super::run::{Answers, Counted, Method, Range, method, reason, same, station_of};
+use super::run::{Answers, Counted, Method, Range, enough, method, reason, same, station_of};
 use super::stations::Station;
 use super::wire::{Fields, Key, Role};
 use compiler::algebra::{format_addr, parse_addr};
@@ -132,7 +132,7 @@ impl<'a> Judge<'a> {
         let entry = self.range.entry(shot).map_or_else(String::new, |n| self.node_name(n));
         let expected = Expected::Deny { node: entry, reason: reason(self.chooser, shot).to_owned() };
         let key = self.key(number, shot);
-        self.dropped(row, number, expected, key, shot.from)
+        self.dropped(row, number, expected, (key, shot.from), false)
     }
 
     /// The row of an injected frame.
@@ -162,12 +162,19 @@ impl<'a> Judge<'a> {
                     decision: i.packet.as_ref().map(|(p, d)| decision_line(c, p.family, d)),
                     ..row
                 };
-                self.dropped(row, number, expected, Some(Key::Shot(number)), from)
+                self.dropped(row, number, expected, (Some(Key::Shot(number)), from), true)
             }
         }
     }
 
-    fn dropped(&self, row: Row, number: u32, expected: Expected, key: Option<Key>, from: Station) -> Row {
+    fn dropped(
+        &self,
+        row: Row,
+        number: u32,
+        expected: Expected,
+        (key, from): (Option<Key>, Station),
+        injected: bool,
+    ) -> Row {
         let seen = self.observed(key, from);
         let answered = self.events.iter().any(|e| {
             Some(e.seen.key) == key && e.seen.role == Role::Reply && station_of(e.place) == Some(from)
@@ -175,21 +182,18 @@ impl<'a> Judge<'a> {
         let none = Drops::new();
         let counted = self.counted.get(&number).unwrap_or(&none);
         let Expected::Deny { reason, .. } = &expected else { return row };
+        let moved = counted.get(reason).is_some_and(|n| *n >= enough(injected));
         let why = if !seen.arrived.is_empty() {
             Some("it arrived".to_owned())
         } else if answered {
             Some("it was answered".to_owned())
-        } else if !counted.contains_key(reason) {
-            Some(format!("nothing was counted as {reason}"))
+        } else if !moved {
+            Some(format!("it was not counted as {reason}"))
         } else {
             None
         };
         // Other probes of the round move other counters of the node: those are shown only where ours did not move.
-        let dropped = if counted.contains_key(reason) {
-            vec![reason.clone()]
-        } else {
-            counted.keys().cloned().collect()
-        };
+        let dropped = if moved { vec![reason.clone()] } else { counted.keys().cloned().collect() };
         let outcome = if why.is_none() { Outcome::Passed } else { Outcome::Failed };
         Row {
             outcome,

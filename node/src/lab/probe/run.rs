@@ -27,6 +27,9 @@ const ABREAST: usize = 12;
 /// Preference of the rules that choose a cable per flow, and the first of the tables they name.
 const RULE: &str = "1000";
 const FIRST_TABLE: usize = 1000;
+/// How often an injected frame is sent. What a kernel sends of its own accord, such as multicast listener reports, moves
+/// some of the same counters, but not so often in so short a time.
+const COPIES: u64 = 5;
 /// How often the log is asked.
 const GLANCE: Duration = Duration::from_millis(10);
 
@@ -55,6 +58,11 @@ pub(crate) fn method(shot: &Shot) -> Method {
 
 /// Denied packets of which no two are to move one counter: by node and reason, with their numbers.
 type Round<'s> = BTreeMap<(NodeId, &'static str), (u32, Item<'s>)>;
+
+/// How much a drop counter has to move for a shot, or for an injected frame.
+pub(crate) fn enough(injected: bool) -> u64 {
+    if injected { COPIES } else { 1 }
+}
 
 /// A lab made ready for shooting.
 pub(crate) struct Range<'a> {
@@ -264,7 +272,9 @@ impl Range<'_> {
         abreast(&items, |(number, item)| match item {
             Item::Shot(shot) => self.shoot(*number, shot, self.options.silence).map(drop),
             Item::Injection(injection) => {
-                self.send(injection.from, &injection.frame)?;
+                for _ in 0..COPIES {
+                    self.send(injection.from, &injection.frame)?;
+                }
                 std::thread::sleep(self.options.silence);
                 Ok(())
             }
@@ -277,7 +287,10 @@ impl Range<'_> {
             let moved = |node: &NodeId| {
                 counters::since(before.get(node).unwrap_or(&none), after.get(node).unwrap_or(&none))
             };
-            let all = round.keys().all(|(node, reason)| moved(node).contains_key(*reason));
+            let all = round.iter().all(|((node, reason), (_, item))| {
+                let counted = moved(node).get(*reason).copied().unwrap_or(0);
+                counted >= enough(matches!(item, Item::Injection(_)))
+            });
             if all || Instant::now() >= until {
                 return Ok(round.iter().map(|((node, _), (number, _))| (*number, moved(node))).collect());
             }
