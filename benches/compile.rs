@@ -44,7 +44,11 @@ fn main() {
     ));
     reset_peak();
     let parse = median(RUNS, || parse(&files));
-    line(&format!("parse                    {:>8.1} ms   peak {:>6.0} MiB   baseline", parse * 1e3, peak_mib()));
+    line(&format!(
+        "parse                    {:>8.1} ms   peak {:>6.0} MiB   baseline",
+        parse * 1e3,
+        peak_mib()
+    ));
     reset_peak();
     let whole = median(RUNS, || compile(&files));
     line(&format!(
@@ -73,7 +77,12 @@ fn compile(files: &[(String, String)]) -> usize {
     let trees: Vec<SourceFile<'_>> = sources
         .iter()
         .zip(&parsed)
-        .map(|((id, source), parsed)| SourceFile { id, path: source.path(), text: source.text(), tree: &parsed.file })
+        .map(|((id, source), parsed)| SourceFile {
+            id,
+            path: source.path(),
+            text: source.text(),
+            tree: &parsed.file,
+        })
         .collect();
     let compilation = compiler::compile(&trees, TODAY);
     let findings = parsed.iter().flat_map(|p| &p.diagnostics).chain(&compilation.diagnostics);
@@ -99,7 +108,8 @@ fn mib(bytes: usize) -> f64 {
 /// The largest resident size since the last [`reset_peak`] (proc(5), VmHWM).
 fn peak_mib() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("proc is mounted");
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+    let kib =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
     mib(kib.unwrap_or(0_usize) << 10)
 }
 

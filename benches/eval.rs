@@ -29,7 +29,9 @@ fn main() {
     let packets = packets::packets(&compiled, count);
     let lines: Vec<String> = packets
         .iter()
-        .map(|packet| serde_json::to_string(&packet_line(&compiled, packet)).expect("a packet can be written"))
+        .map(|packet| {
+            serde_json::to_string(&packet_line(&compiled, packet)).expect("a packet can be written")
+        })
         .collect();
     if args.iter().any(|arg| arg == "--write") {
         return lines.iter().for_each(|text| line(text));
@@ -40,19 +42,15 @@ fn main() {
     let naive = median(1, || packets.iter().filter(|p| all_rules(&compiled, p)).count());
     let rate = |seconds: f64| count as f64 / seconds;
     let show = |what: &str, seconds: f64, baseline: f64, name: &str| {
-        line(&format!(
-            "{what:<34} {:>10.0} /s   {:>5.2} × {name}",
-            rate(seconds),
-            baseline / seconds
-        ));
+        line(&format!("{what:<34} {:>10.0} /s   {:>5.2} × {name}", rate(seconds), baseline / seconds));
     };
     show("every rule tried on every packet", naive, naive, "itself (baseline)");
-    let fast = median(RUNS, || packets.iter().filter(|p| decide(&compiled, p).is_ok_and(|d| d.allow)).count());
+    let fast =
+        median(RUNS, || packets.iter().filter(|p| decide(&compiled, p).is_ok_and(|d| d.allow)).count());
     show("decide", fast, naive, "every rule");
 
-    let json = median(RUNS, || {
-        lines.iter().filter(|text| serde_json::from_str::<PacketLine>(text).is_ok()).count()
-    });
+    let json =
+        median(RUNS, || lines.iter().filter(|text| serde_json::from_str::<PacketLine>(text).is_ok()).count());
     show("reading JSON lines alone", json, json, "itself (baseline)");
     let evaluator = Evaluator::new(&compiled);
     let whole = median(RUNS, || lines.iter().map(|text| evaluator.line(text).0.len()).sum::<usize>());
@@ -69,10 +67,9 @@ fn datacenter() -> Compiled {
 /// policy is tried.
 fn all_rules(compiled: &Compiled, packet: &Packet) -> bool {
     let Ok(Resolution::Flow { flow, .. }) = resolve(compiled, packet) else { return false };
-    let matching = compiled
-        .model
-        .rules
-        .values()
-        .filter(|rule| rule.pairs.contains(&flow) && rule.service.contains(flow.protocol, flow.x, flow.y));
+    let matching =
+        compiled.model.rules.values().filter(|rule| {
+            rule.pairs.contains(&flow) && rule.service.contains(flow.protocol, flow.x, flow.y)
+        });
     matching.count() % 2 == 1
 }

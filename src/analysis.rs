@@ -68,7 +68,8 @@ pub fn parse(project: &Project) -> (Sources, Vec<Parsed>) {
         .iter()
         .map(|file| sources.add(file.path.as_str(), String::from_utf8_lossy(&file.bytes)))
         .collect();
-    let parsed = project.files.par_iter().zip(ids).map(|(file, id)| lang::parse_bytes(id, &file.bytes)).collect();
+    let parsed =
+        project.files.par_iter().zip(ids).map(|(file, id)| lang::parse_bytes(id, &file.bytes)).collect();
     (sources, parsed)
 }
 
@@ -94,7 +95,12 @@ fn compile(project: &Project, today: Date) -> Result<Stage, Failure> {
     let files: Vec<SourceFile<'_>> = sources
         .iter()
         .zip(&parsed)
-        .map(|((id, source), parsed)| SourceFile { id, path: source.path(), text: source.text(), tree: &parsed.file })
+        .map(|((id, source), parsed)| SourceFile {
+            id,
+            path: source.path(),
+            text: source.text(),
+            tree: &parsed.file,
+        })
         .collect();
     let Compilation { compiled, diagnostics } = compiler::compile(&files, today);
     info!(elapsed = ?start.elapsed(), channels = compiled.channels.len(), "compiled");
@@ -129,15 +135,8 @@ const PROVED: &[Code] =
     &[Code::PW0401, Code::PW0402, Code::PW0404, Code::PW0502, Code::PW0503, Code::PW0701, Code::PW0901];
 
 /// What nothing looks for in a `check`: a suppression of it is kept for later.
-const UNBUILT: &[Code] = &[
-    Code::PW0403,
-    Code::PW0601,
-    Code::PW0603,
-    Code::PW0604,
-    Code::PW0801,
-    Code::PW0802,
-    Code::PW0803,
-];
+const UNBUILT: &[Code] =
+    &[Code::PW0403, Code::PW0601, Code::PW0603, Code::PW0604, Code::PW0801, Code::PW0802, Code::PW0803];
 
 /// The compiled form alone, for those who measure it.
 ///
@@ -151,10 +150,16 @@ pub fn compile_only(project: &Project, today: Date) -> Result<Compiled, Failure>
 ///
 /// # Errors
 /// The project or its settings cannot be read, or the solver fails.
-pub fn analyse(path: &Path, judging: &Judging, proving: &Proving, levels: &Levels) -> Result<Analysis, Failure> {
+pub fn analyse(
+    path: &Path,
+    judging: &Judging,
+    proving: &Proving,
+    levels: &Levels,
+) -> Result<Analysis, Failure> {
     let project = project::load(path)?;
     let today = judging.today();
-    let options = verifier::Options { budget: proving.solver_budget, jobs: judging.jobs.map(NonZeroUsize::get) };
+    let options =
+        verifier::Options { budget: proving.solver_budget, jobs: judging.jobs.map(NonZeroUsize::get) };
     judging.run(|| {
         let mut stage = compile(&project, today)?;
         let start = Instant::now();
@@ -162,6 +167,14 @@ pub fn analyse(path: &Path, judging: &Judging, proving: &Proving, levels: &Level
             Failure::new(format!("{fault}; this is a bug in partywall, and no verdict on the project"))
         })?;
         info!(elapsed = ?start.elapsed(), undecided = verdicts.undecided, "verified");
+        let skipped: Vec<&str> =
+            verdicts.skipped.iter().map(|id| stage.compiled.model.owners[*id].name.as_str()).collect();
+        if !skipped.is_empty() {
+            output::tell(&format!(
+                "their declarations are in error, so nothing is proved about the flows of {}",
+                skipped.join(", ")
+            ));
+        }
         stage.findings.extend(verdicts.diagnostics);
         stage.settle(levels, verdicts.skipped.is_empty())
     })?

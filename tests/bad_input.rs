@@ -137,7 +137,8 @@ fn a_loop_of_folders_is_harmless() {
 
 #[test]
 fn hidden_folders_do_not_belong_to_a_project() {
-    let folder = project([("policy.pw", b"node".as_slice()), (".git/other.pw", b"\0"), (".#policy.pw", b"\0")]);
+    let folder =
+        project([("policy.pw", b"node".as_slice()), (".git/other.pw", b"\0"), (".#policy.pw", b"\0")]);
     let document = check(folder.path());
     assert!(findings(&document).iter().all(|f| f["file"] == "policy.pw"));
 }
@@ -202,9 +203,11 @@ fn a_file_that_is_far_too_large_is_not_read() {
 #[test]
 fn bad_settings_are_named() {
     let fabric = include_bytes!("../examples/01-quickstart/fabric.pw").as_slice();
-    for (settings, part) in
-        [(b"[lints".as_slice(), "partywall.toml"), (b"\xff", "partywall.toml"), (b"[lints]\nPW9999 = \"deny\"", "PW9999")]
-    {
+    for (settings, part) in [
+        (b"[lints".as_slice(), "partywall.toml"),
+        (b"\xff", "partywall.toml"),
+        (b"[lints]\nPW9999 = \"deny\"", "PW9999"),
+    ] {
         let folder = project([("fabric.pw", fabric), ("partywall.toml", settings)]);
         refused(check_path(folder.path()), part);
     }

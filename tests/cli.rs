@@ -12,7 +12,8 @@ use support::{TODAY, check, command, findings, project, report, root, run, run_w
 const QUICKSTART: &str = "examples/01-quickstart";
 const BROKEN: &str = "examples/03-broken";
 const PACKET: &str = "tcp 10.1.0.5:40000 -> 10.1.1.9:5432";
-const LINE: &str = r#"{"in":"shop","proto":"tcp","src":"10.1.0.5","sport":40000,"dst":"10.1.1.9","dport":5432}"#;
+const LINE: &str =
+    r#"{"in":"shop","proto":"tcp","src":"10.1.0.5","sport":40000,"dst":"10.1.1.9","dport":5432}"#;
 
 fn schema(name: &str) -> Value {
     let text = std::fs::read_to_string(root().join("docs/schemas").join(name)).unwrap();
@@ -95,9 +96,15 @@ fn an_output_that_cannot_be_written_is_a_failure() {
 
 #[test]
 fn a_reader_that_goes_away_is_no_failure() {
-    for args in [vec!["check", QUICKSTART], vec!["explain", "PW0401"], vec!["completions", "bash"], vec!["--help"]] {
-        let mut child =
-            command(&args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    for args in
+        [vec!["check", QUICKSTART], vec!["explain", "PW0401"], vec!["completions", "bash"], vec!["--help"]]
+    {
+        let mut child = command(&args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         drop(child.stdout.take());
         let mut said = String::new();
         child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
@@ -108,7 +115,8 @@ fn a_reader_that_goes_away_is_no_failure() {
 #[test]
 fn eval_answers_each_line_before_it_waits_for_the_next() {
     use std::io::{BufRead, BufReader, Write};
-    let mut child = command(["eval", QUICKSTART]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        command(["eval", QUICKSTART]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut input = child.stdin.take().unwrap();
     let mut output = BufReader::new(child.stdout.take().unwrap());
     for _ in 0..3 {
@@ -199,7 +207,10 @@ fn eval_lines_fit_their_schema() {
     }
     let bad = run_with(["eval", QUICKSTART], b"{}\n").expect(1).json();
     assert_eq!(violations(&answer, &bad), [] as [&str; 0]);
-    assert_ne!(violations(&answer, &serde_json::json!({ "verdict": "perhaps", "reason": "rule" })), [] as [&str; 0]);
+    assert_ne!(
+        violations(&answer, &serde_json::json!({ "verdict": "perhaps", "reason": "rule" })),
+        [] as [&str; 0]
+    );
 }
 
 #[test]
@@ -213,7 +224,12 @@ fn every_witness_is_decided_by_eval_as_its_finding_says() {
         // Without a line out the project's meaning is open, and `eval` has said so.
         for (line, witness) in run.stdout.lines().zip(witnesses) {
             replayed += 1;
-            assert_eq!(serde_json::from_str::<Value>(line).unwrap(), witness["decision"], "{}", case.display());
+            assert_eq!(
+                serde_json::from_str::<Value>(line).unwrap(),
+                witness["decision"],
+                "{}",
+                case.display()
+            );
         }
     }
     assert!(replayed > 10, "only {replayed} witnesses were replayed");
@@ -222,7 +238,8 @@ fn every_witness_is_decided_by_eval_as_its_finding_says() {
 #[test]
 fn fmt_writes_in_place_and_changes_nothing_twice() {
     let text = "node   c1 {vtep 192.0.2.11 dev eth0}\n\n\n\n// kept\nservice a=tcp/1\n";
-    let folder = project([("a.pw", text.as_bytes()), ("sub/b.pw", text.as_bytes()), ("sub/c.txt", text.as_bytes())]);
+    let folder =
+        project([("a.pw", text.as_bytes()), ("sub/b.pw", text.as_bytes()), ("sub/c.txt", text.as_bytes())]);
     let path = folder.path().to_str().unwrap();
     let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
 
@@ -265,7 +282,8 @@ fn every_subcommand_has_a_manual_page() {
     let folder = tempfile::tempdir().unwrap();
     run(["man".as_ref(), "--out".as_ref(), folder.path().as_os_str()]).expect(0);
     let help = run(["--help"]).expect(0).stdout;
-    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let commands =
+        help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
     let mut count = 0;
     for name in commands.filter_map(|line| line.split_whitespace().next()) {
         count += 1;

@@ -29,7 +29,10 @@ fn section(page: &str, title: &str) -> Vec<Fence> {
         } else if let Some(info) = line.strip_prefix("```") {
             open = true;
             if inside && (info.starts_with("pw") || info.starts_with("toml")) {
-                let file = info.split_whitespace().find_map(|word| word.strip_prefix("file=")).unwrap_or("policy.pw");
+                let file = info
+                    .split_whitespace()
+                    .find_map(|word| word.strip_prefix("file="))
+                    .unwrap_or("policy.pw");
                 fences.push(Fence { file: file.to_owned(), text: String::new() });
             }
         }

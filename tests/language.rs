@@ -50,7 +50,10 @@ fn compare(folder: &str, expect_errors: bool) {
     for case in cases(&root().join("tests/language").join(folder)) {
         let (marked, found) = (marked(&case), found(&case));
         let list = |title, findings: Vec<&Finding>| {
-            findings.iter().map(|(file, line, code)| format!("  {title}: {file}:{line} {code}\n")).collect::<String>()
+            findings
+                .iter()
+                .map(|(file, line, code)| format!("  {title}: {file}:{line} {code}\n"))
+                .collect::<String>()
         };
         let missing = list("marked, not found", marked.difference(&found).collect());
         let surplus = list("found, not marked", found.difference(&marked).collect());

@@ -68,8 +68,34 @@ enum Edit {
 
 fn edit() -> impl Strategy<Value = Edit> {
     let words = [
-        "any", "{", "}", "(", ")", "|", "&", "except", "allow", "deny", "via", "10.1.0.0/24", "0.0.0.0/0", "::/0", "fd00::1",
-        "4294967296", "16777216", "0", "65536", "tagged(", "expose", "as", "\"", "'", "é", "->", "..", "expires 2026-02-29",
+        "any",
+        "{",
+        "}",
+        "(",
+        ")",
+        "|",
+        "&",
+        "except",
+        "allow",
+        "deny",
+        "via",
+        "10.1.0.0/24",
+        "0.0.0.0/0",
+        "::/0",
+        "fd00::1",
+        "4294967296",
+        "16777216",
+        "0",
+        "65536",
+        "tagged(",
+        "expose",
+        "as",
+        "\"",
+        "'",
+        "é",
+        "->",
+        "..",
+        "expires 2026-02-29",
     ];
     prop_oneof![
         any::<usize>().prop_map(Edit::Remove),
@@ -133,13 +159,33 @@ proptest! {
 fn line() -> impl Strategy<Value = String> {
     let value = prop_oneof![
         proptest::sample::select(vec![
-            "\"shop\"", "\"payments\"", "\"tcp\"", "\"icmp\"", "\"icmp6\"", "\"10.1.0.5\"", "\"10.1.1.9\"", "\"100.64.2.5\"",
-            "\"fd00::1\"", "\"::ffff:10.1.0.5\"", "\"10.1.0.0/24\"", "443", "-1", "65536", "1.5", "null", "true", "[]", "{}", "6", "58",
+            "\"shop\"",
+            "\"payments\"",
+            "\"tcp\"",
+            "\"icmp\"",
+            "\"icmp6\"",
+            "\"10.1.0.5\"",
+            "\"10.1.1.9\"",
+            "\"100.64.2.5\"",
+            "\"fd00::1\"",
+            "\"::ffff:10.1.0.5\"",
+            "\"10.1.0.0/24\"",
+            "443",
+            "-1",
+            "65536",
+            "1.5",
+            "null",
+            "true",
+            "[]",
+            "{}",
+            "6",
+            "58",
         ])
         .prop_map(str::to_owned),
         any::<u32>().prop_map(|n| n.to_string()),
     ];
-    let field = proptest::sample::select(vec!["in", "proto", "src", "dst", "sport", "dport", "type", "code", "more"]);
+    let field =
+        proptest::sample::select(vec!["in", "proto", "src", "dst", "sport", "dport", "type", "code", "more"]);
     let object = proptest::collection::btree_map(field, value, 0..9).prop_map(|fields| {
         let fields: Vec<String> = fields.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
         format!("{{{}}}", fields.join(","))

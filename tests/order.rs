@@ -46,9 +46,11 @@ fn declarations(files: &[(String, String)]) -> Vec<String> {
         assert!(!parsed.has_errors(), "{path}");
         assert!(parsed.file.suppressions.is_empty(), "{path}: printing would lose them");
         found.extend(
-            parsed.file.items.into_iter().map(|item| {
-                lang::fmt::print(&File { items: vec![item], suppressions: Vec::new() })
-            }),
+            parsed
+                .file
+                .items
+                .into_iter()
+                .map(|item| lang::fmt::print(&File { items: vec![item], suppressions: Vec::new() })),
         );
     }
     found
@@ -97,8 +99,16 @@ fn troubled() -> (Vec<(String, String)>, Vec<(String, String)>) {
         *text = text.replace(from, to);
     };
     change("platform/guardrails.pw", " overrides no-remote-admin", "");
-    change("tenants/shop/policy.pw", "live -> databases : postgres", "live -> databases : postgres\n  allow web -> data : ping\n  allow web -> databases : ping");
-    change("tenants/guest/guest.pw", "route 0.0.0.0/0 via edge", "route 0.0.0.0/0 via edge\n  group idle = wifi & 192.168.0.0/24");
+    change(
+        "tenants/shop/policy.pw",
+        "live -> databases : postgres",
+        "live -> databases : postgres\n  allow web -> data : ping\n  allow web -> databases : ping",
+    );
+    change(
+        "tenants/guest/guest.pw",
+        "route 0.0.0.0/0 via edge",
+        "route 0.0.0.0/0 via edge\n  group idle = wifi & 192.168.0.0/24",
+    );
     (files, others)
 }
 

@@ -18,7 +18,8 @@ fn generated_sections_are_up_to_date() {
     let path = root().join("README.md");
     let text = std::fs::read_to_string(&path).unwrap();
     let help = run(["--help"]).expect(0).stdout;
-    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let commands =
+        help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
     let mut rows = "| subcommand | what it does |\n|---|---|\n".to_owned();
     for line in commands {
         let (name, what) = line.trim().split_once(' ').unwrap();

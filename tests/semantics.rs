@@ -15,7 +15,9 @@ fn complaints(case: &Path) -> Vec<String> {
     let lines: Vec<(usize, Value)> = (1..)
         .zip(lines.lines())
         .filter(|(_, line)| !line.trim().is_empty())
-        .map(|(n, line)| (n, serde_json::from_str(line).unwrap_or_else(|e| panic!("{}:{n}: {e}", case.display()))))
+        .map(|(n, line)| {
+            (n, serde_json::from_str(line).unwrap_or_else(|e| panic!("{}:{n}: {e}", case.display())))
+        })
         .collect();
     assert!(!lines.is_empty(), "{} asks nothing", case.display());
     let input: String = lines.iter().map(|(_, line)| format!("{}\n", line["packet"])).collect();
@@ -55,7 +57,8 @@ fn every_packet_is_decided_as_written() {
 fn every_list_of_packets_has_its_project() {
     let folder = root().join("tests/semantics");
     for file in support::files(&folder).iter().filter(|file| file.extension().is_some_and(|e| e == "jsonl")) {
-        let (single, project) = (folder.join(file).with_extension("pw"), folder.join(file).with_extension(""));
+        let (single, project) =
+            (folder.join(file).with_extension("pw"), folder.join(file).with_extension(""));
         assert!(single.is_file() || project.is_dir(), "{} belongs to no project", file.display());
     }
 }

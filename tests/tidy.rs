@@ -23,15 +23,17 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// The project's own files with one of these endings, relative to its root.
 fn sources(endings: &[&str]) -> Vec<PathBuf> {
     let folders = [
-        "src", "lang", "compiler", "verifier", "backends", "node", "tests", "benches", "fuzz", "scripts", "docs", ".ci",
-        "examples",
+        "src", "lang", "compiler", "verifier", "backends", "node", "tests", "benches", "fuzz", "scripts",
+        "docs", ".ci", "examples",
     ];
     let mut found = Vec::new();
     for folder in folders {
         let below = files(&root().join(folder)).into_iter().map(|path| Path::new(folder).join(path));
         found.extend(below.filter(|path| !path.components().any(|c| c.as_os_str() == "target")));
     }
-    found.retain(|path| endings.is_empty() || path.extension().is_some_and(|e| endings.iter().any(|x| e == *x)));
+    found.retain(|path| {
+        endings.is_empty() || path.extension().is_some_and(|e| endings.iter().any(|x| e == *x))
+    });
     assert!(!found.is_empty());
     found
 }
@@ -84,8 +86,10 @@ fn the_crates_depend_in_one_direction() {
 fn only_the_compiler_sees_the_syntax_tree() {
     let mut complaints = Vec::new();
     for path in sources(&["rs"]) {
-        let guarded = ["verifier/src", "backends/src", "node/src"].iter().any(|folder| path.starts_with(folder));
-        let tree = ["lang::parse", "ast::File", "ast::Item", "ast::Decl", "ast::Policy", "ast::Rule", "ast::Set"];
+        let guarded =
+            ["verifier/src", "backends/src", "node/src"].iter().any(|folder| path.starts_with(folder));
+        let tree =
+            ["lang::parse", "ast::File", "ast::Item", "ast::Decl", "ast::Policy", "ast::Rule", "ast::Set"];
         if guarded && tree.iter().any(|name| text(&path).contains(name)) {
             complaints.push(format!("{} names the syntax tree", path.display()));
         }
@@ -122,14 +126,15 @@ fn every_code_has_one_page() {
 }
 
 /// Codes of checks that this version does not make: the page says what the code will mean, and nothing reports it.
-const NOT_REPORTED: &[Code] = &[
-    Code::PW0403, Code::PW0601, Code::PW0603, Code::PW0604, Code::PW0802, Code::PW0803,
-];
+const NOT_REPORTED: &[Code] =
+    &[Code::PW0403, Code::PW0601, Code::PW0603, Code::PW0604, Code::PW0802, Code::PW0803];
 
 #[test]
 fn every_code_that_is_reported_is_tested() {
     let mut marked = BTreeSet::new();
-    for path in sources(&["pw", "rs"]).iter().filter(|path| path.components().any(|c| c.as_os_str() == "tests")) {
+    for path in
+        sources(&["pw", "rs"]).iter().filter(|path| path.components().any(|c| c.as_os_str() == "tests"))
+    {
         if path.file_name().is_some_and(|name| name == "tidy.rs") {
             continue;
         }
@@ -142,7 +147,9 @@ fn every_code_that_is_reported_is_tested() {
     let reported = |code: &Code| {
         let name = format!("Code::{code}");
         sources(&["rs"]).iter().any(|path| {
-            path.components().any(|c| c.as_os_str() == "src") && !path.starts_with("src") && text(path).contains(&name)
+            path.components().any(|c| c.as_os_str() == "src")
+                && !path.starts_with("src")
+                && text(path).contains(&name)
         })
     };
     let mut complaints = Vec::new();
@@ -161,9 +168,21 @@ fn every_code_that_is_reported_is_tested() {
 fn nothing_is_left_for_later_and_no_check_is_silenced() {
     // Spelled in two parts, so that this file does not complain of itself.
     let words = [
-        ("TO", "DO"), ("FIX", "ME"), ("XX", "X:"), ("HA", "CK"), ("to", "do!("), ("unimpl", "emented!("),
-        ("#[ign", "ore"), ("allow(cl", "ippy"), ("allow(dead", "_code"), ("allow(unu", "sed"), ("/wo", "rk/"),
-        ("/ro", "ot/"), ("/ho", "me/"), ("crates", ".io"), ("as an ", "AI"),
+        ("TO", "DO"),
+        ("FIX", "ME"),
+        ("XX", "X:"),
+        ("HA", "CK"),
+        ("to", "do!("),
+        ("unimpl", "emented!("),
+        ("#[ign", "ore"),
+        ("allow(cl", "ippy"),
+        ("allow(dead", "_code"),
+        ("allow(unu", "sed"),
+        ("/wo", "rk/"),
+        ("/ro", "ot/"),
+        ("/ho", "me/"),
+        ("crates", ".io"),
+        ("as an ", "AI"),
     ];
     let mut complaints = Vec::new();
     for path in sources(&[]) {

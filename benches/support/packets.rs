@@ -36,7 +36,8 @@ impl Dice {
 /// So many packets, each a flow or dropped for a reason, none refused as malformed: three in four on a way that some
 /// channel of the fabric is, the others between any two addresses that mean something in one space.
 pub fn packets(c: &Compiled, count: usize) -> Vec<Packet> {
-    let spoken: Vec<ServiceBox> = c.channels.values().flat_map(|channel| channel.service.boxes.clone()).collect();
+    let spoken: Vec<ServiceBox> =
+        c.channels.values().flat_map(|channel| channel.service.boxes.clone()).collect();
     let channels: Vec<ChannelId> = c.channels.ids().collect();
     let spaces: Vec<OwnerId> = c.model.owners.ids().collect();
     let mut dice = Dice(0x7061_7274_7977_616c);
@@ -109,6 +110,10 @@ fn service(dice: &mut Dice, spoken: &[ServiceBox], family: Family) -> (u8, u16, 
     }
     let (x, y) = field_max(protocol);
     let port = |value: u128| u16::try_from(value).unwrap_or(u16::MAX);
-    let to = if dice.below(4) == 0 { dice.within(1, u128::from(y)) } else { dice.within(one.y.0.into(), one.y.1.into()) };
+    let to = if dice.below(4) == 0 {
+        dice.within(1, u128::from(y))
+    } else {
+        dice.within(one.y.0.into(), one.y.1.into())
+    };
     (protocol, port(dice.within(32_768, u128::from(x))), port(to))
 }

@@ -71,11 +71,12 @@ pub(crate) fn human(analysis: &Analysis, color: bool) -> String {
         ));
     }
     let summary = render::json::Summary::of(&analysis.findings);
-    let parts: Vec<String> = [(summary.errors, "error"), (summary.warnings, "warning"), (summary.notes, "note")]
-        .into_iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, what)| format!("{count} {what}{}", if count == 1 { "" } else { "s" }))
-        .collect();
+    let parts: Vec<String> =
+        [(summary.errors, "error"), (summary.warnings, "warning"), (summary.notes, "note")]
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{count} {what}{}", if count == 1 { "" } else { "s" }))
+            .collect();
     let files = analysis.sources.iter().count();
     let files = format!("{files} file{}", if files == 1 { "" } else { "s" });
     let model = &analysis.compiled.model;

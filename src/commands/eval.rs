@@ -31,12 +31,15 @@ pub fn run(global: &Global, args: &EvalArgs) -> Outcome {
 
 fn decide(compiled: &Compiled) -> Outcome {
     let evaluator = Evaluator::new(compiled);
-    let mut input = Lines { inner: BufReader::with_capacity(MAX_LINE, std::io::stdin().lock()), line: Vec::new() };
+    let mut input =
+        Lines { inner: BufReader::with_capacity(MAX_LINE, std::io::stdin().lock()), line: Vec::new() };
     let mut out = Out::new();
     let mut malformed = false;
     while !out.is_closed() && input.next()? {
         let (answer, bad) = match std::str::from_utf8(&input.line) {
-            _ if input.line.len() > MAX_LINE => (error(&format!("the line is longer than {MAX_LINE} bytes")), true),
+            _ if input.line.len() > MAX_LINE => {
+                (error(&format!("the line is longer than {MAX_LINE} bytes")), true)
+            }
             Ok(line) => evaluator.line(line),
             Err(_) => (error("the line is not UTF-8"), true),
         };

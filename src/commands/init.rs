@@ -21,7 +21,10 @@ const FILES: &[(&str, &str)] = &[
 pub fn run(args: &InitArgs) -> Outcome {
     let dir = &args.dir;
     if !is_free(dir)? {
-        return Err(Failure::new(format!("{} is not empty: give a folder that is, or a new one", dir.display())));
+        return Err(Failure::new(format!(
+            "{} is not empty: give a folder that is, or a new one",
+            dir.display()
+        )));
     }
     let cannot = |what: &Path, e: std::io::Error| Failure::io(format!("cannot write {}", what.display()), &e);
     std::fs::create_dir_all(dir).map_err(|e| cannot(dir, e))?;

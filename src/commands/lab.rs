@@ -94,7 +94,8 @@ fn probe(global: &Global, path: &Path, format: Format, judging: &Judging) -> Out
     match format {
         Format::Human => out.text(&report.table())?,
         Format::Json => {
-            let json = report.json().map_err(|e| Failure::new(format!("cannot write the report as JSON: {e}")))?;
+            let json =
+                report.json().map_err(|e| Failure::new(format!("cannot write the report as JSON: {e}")))?;
             out.text(&json)?;
         }
     }
@@ -109,7 +110,8 @@ fn down(path: &Path) -> Outcome {
 
 /// Labs are told apart by their projects' places.
 fn options(path: &Path) -> Result<LabOptions, Failure> {
-    let place = path.canonicalize().map_err(|e| Failure::io(format!("cannot read {}", path.display()), &e))?;
+    let place =
+        path.canonicalize().map_err(|e| Failure::io(format!("cannot read {}", path.display()), &e))?;
     Ok(LabOptions { project: place.display().to_string() })
 }
 

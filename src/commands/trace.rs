@@ -58,7 +58,8 @@ fn packet(analysis: &Analysis, space: &str, header: &PacketHeader) -> Result<Pac
     let (protocol, icmp) = protocol(&header.proto.node)?;
     let port = |end: &PacketEnd| {
         end.port.as_ref().map(|port| {
-            u16::try_from(port.node).map_err(|_| Failure::new(format!("a port is at most 65535, not {}", port.node)))
+            u16::try_from(port.node)
+                .map_err(|_| Failure::new(format!("a port is at most 65535, not {}", port.node)))
         })
     };
     let line = PacketLine {
