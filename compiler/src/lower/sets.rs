@@ -120,13 +120,15 @@ impl Lowering<'_> {
 
     /// Which external was probably meant by a literal that no tenant has.
     fn literal_help(&self, addresses: &AddrSet) -> String {
-        let text = addresses.prefixes().first().map(ToString::to_string).unwrap_or_default();
-        let external = self
-            .model
-            .owners
-            .values()
-            .find(|o| !o.is_tenant() && o.universe.overlaps(addresses))
-            .map_or("internet", |o| o.name.as_str());
+        let text = addresses.prefixes().first().map_or_else(String::new, |p| match p.len() == p.family.bits() {
+            true => crate::algebra::format_addr(p.family, p.lo()).to_string(),
+            false => p.to_string(),
+        });
+        let externals = || self.model.owners.values().filter(|o| !o.is_tenant());
+        let external = externals()
+            .find(|o| o.universe.overlaps(addresses))
+            .or_else(|| externals().next())
+            .map_or("EXTERNAL", |o| o.name.as_str());
         format!("for addresses outside write `{external} & {text}`")
     }
 
