@@ -162,7 +162,7 @@ fn an_unreadable_file_is_named() {
     use std::os::unix::fs::PermissionsExt;
     let folder = project([("policy.pw", b"node".as_slice()), ("secret.pw", b"node")]);
     let secret = folder.path().join("secret.pw");
-    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o000)).unwrap();
     let as_other = std::fs::read(&secret).is_ok();
     let run = if as_other {
         // Root reads everything, so somebody else asks.

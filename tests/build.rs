@@ -12,7 +12,9 @@ const QUICKSTART: &str = "examples/01-quickstart";
 
 fn build(project: &str, out: &Path, more: &[&str]) -> Run {
     let out = out.to_str().unwrap();
-    run(["build", project, "--target", "nft", "--today", TODAY, "--out", out].into_iter().chain(more.iter().copied()))
+    run(["build", project, "--target", "nft", "--today", TODAY, "--out", out]
+        .into_iter()
+        .chain(more.iter().copied()))
 }
 
 /// Bytes and permissions of every file.
@@ -137,7 +139,14 @@ fn a_build_that_dies_leaves_the_old_output() {
     // The system ends a process that writes a file of more than 4 blocks of 1,024 bytes.
     let status = Command::new("bash")
         .args(["-c", "ulimit -f 4; exec \"$@\"", "bash"])
-        .args([env!("CARGO_BIN_EXE_partywall"), "build", "examples/02-datacenter", "--target", "nft", "--out"])
+        .args([
+            env!("CARGO_BIN_EXE_partywall"),
+            "build",
+            "examples/02-datacenter",
+            "--target",
+            "nft",
+            "--out",
+        ])
         .arg(&out)
         .current_dir(support::root())
         .stdout(Stdio::null())

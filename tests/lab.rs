@@ -4,8 +4,9 @@
 mod support;
 
 use serde_json::Value;
+use std::path::Path;
 use support::schema::violations;
-use support::{files, project, report, root, run};
+use support::{files, report, root, run};
 
 const QUICKSTART: &str = "examples/01-quickstart";
 
@@ -26,8 +27,14 @@ fn a_project_goes_up_is_probed_and_goes_down() {
         .filter(|path| path.extension().is_some_and(|e| e == "pw"))
         .map(|path| (path.display().to_string(), std::fs::read(example.join(&path)).unwrap()))
         .collect();
-    let folder = project(sources.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())));
-    let place = folder.path().to_str().unwrap();
+    // One place for all runs, so that what a killed one left is taken away by the next.
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("lab-quickstart");
+    std::fs::create_dir_all(&folder).unwrap();
+    for (path, bytes) in sources {
+        std::fs::write(folder.join(path), bytes).unwrap();
+    }
+    let place = folder.to_str().unwrap();
+    run(["lab", "down", place]);
 
     let down = run(["lab", "probe", place]).expect(2);
     assert!(down.stderr.contains("the lab is not up"), "{}", down.stderr);

@@ -11,8 +11,11 @@ use support::{TODAY, check, findings, project, root, run, run_with};
 
 const DATACENTER: &str = "examples/02-datacenter";
 
+/// Path and text of files.
+type Texts = Vec<(String, String)>;
+
 /// The policy files of a project, and its other files.
-fn read(folder: &Path) -> (Vec<(String, String)>, Vec<(String, String)>) {
+fn read(folder: &Path) -> (Texts, Texts) {
     support::files(folder)
         .into_iter()
         .filter(|path| !path.starts_with("expected"))
@@ -91,7 +94,7 @@ fn eval(project: &Path, packets: &[u8]) -> String {
 }
 
 /// Changes to the data centre that make findings of the kinds that policies give each other.
-fn troubled() -> (Vec<(String, String)>, Vec<(String, String)>) {
+fn troubled() -> (Texts, Texts) {
     let (mut files, others) = read(&root().join(DATACENTER));
     let mut change = |path: &str, from: &str, to: &str| {
         let (_, text) = files.iter_mut().find(|(p, _)| p == path).unwrap();

@@ -44,8 +44,12 @@ pub const NFT: &[Capability] = &[
          open a connection; errors pass with the connection that they quote, others are `invalid`",
     ),
     stricter("addresses without a declared endpoint", "`no-route` as a destination, `spoof` as a source"),
+    stricter("IPv4 options", "`invalid`"),
     stricter("fragments", "reassembled before they are decided; what cannot be is dropped"),
-    exact("`expose`, `as`, `clients as` between tenants", "1:1 translation by conntrack, ICMP errors included"),
+    exact(
+        "`expose`, `as`, `clients as` between tenants",
+        "1:1 translation by conntrack, ICMP errors included",
+    ),
     refused("`clients as` for an external", ""),
     refused(
         "two tenants with equal addresses, each presented to the other under one prefix through one node",
@@ -53,18 +57,30 @@ pub const NFT: &[Capability] = &[
     ),
     exact("`route … via`, `attach`, `masquerade`", ""),
     exact("`route … direct`", ""),
-    exact("`allow … via G` inside a tenant", "steered by routing marks; what arrives another way is `bad-vtep`"),
+    exact(
+        "`allow … via G` inside a tenant",
+        "steered by routing marks; what arrives another way is `bad-vtep`",
+    ),
     exact("`affinity symmetric`", "jhash buckets"),
     refused("`affinity flow`, `affinity source` with several instances", ""),
     exact("`stateful`", ""),
     refused("`stateless`", ""),
-    exact("`on-failure rehash`, `on-failure drop`", "with all instances alive; instances are not taken down yet"),
+    exact(
+        "`on-failure rehash`, `on-failure drop`",
+        "with all instances alive; instances are not taken down yet",
+    ),
     stricter("more than 16 gateway nodes behind one node's workloads", "PW0801"),
     exact("`encap vxlan`", ""),
     refused("`encap geneve`", "Linux has no Geneve device per VNI with static neighbours"),
     exact("`log`", "nft log, ten a second per rule and verdict, first packet of a connection"),
-    stricter("TTL and path MTU errors from gateways and destination nodes", "not delivered; TCP MSS is clamped"),
-    stricter("bound on connections per tenant", "not set: the kernel's own limit holds for all tenants together"),
+    stricter(
+        "TTL and path MTU errors from gateways and destination nodes",
+        "not delivered; TCP MSS is clamped",
+    ),
+    stricter(
+        "bound on connections per tenant",
+        "not set: the kernel's own limit holds for all tenants together",
+    ),
     exact("rule and reason counters", ""),
 ];
 

@@ -31,7 +31,12 @@ pub trait Backend {
     ///
     /// # Errors
     /// PW0801 findings: what this target cannot express exactly.
-    fn lower(&self, compiled: &Compiled, sources: &Sources, node: NodeId) -> Result<Self::Model, Vec<Diagnostic>>;
+    fn lower(
+        &self,
+        compiled: &Compiled,
+        sources: &Sources,
+        node: NodeId,
+    ) -> Result<Self::Model, Vec<Diagnostic>>;
 
     /// The files of a node, in a fixed order, with paths relative to the node's folder. Deterministic.
     fn print(&self, model: &Self::Model) -> Vec<Artifact>;

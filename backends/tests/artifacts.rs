@@ -1,6 +1,14 @@
 //! The text of the artifacts: what it is for the quickstart, that the kernel's own tools take it, and what it does not
 //! depend on. `BLESS=1` writes the expected files anew.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test"
+)]
+
 mod common;
 
 use common::{Project, examples, folder, project, text};
@@ -43,7 +51,13 @@ fn golden(name: &str, text: &str) {
 #[test]
 fn quickstart_is_as_reviewed() {
     let files = files(&bundle(&quickstart()));
-    for name in ["c1/nft/links.batch", "c1/nft/fdb.batch", "c1/nft/routes.batch", "g1/nft/base.nft", "g1/nft/commit.nft"] {
+    for name in [
+        "c1/nft/links.batch",
+        "c1/nft/fdb.batch",
+        "c1/nft/routes.batch",
+        "g1/nft/base.nft",
+        "g1/nft/commit.nft",
+    ] {
         golden(&format!("01-quickstart/{}", name.replace("/nft/", ".")), &without_digest(&files[name]));
     }
     // The maps say what the policy says, the chains are the program.
@@ -70,7 +84,8 @@ fn every_text_names_its_generation_first() {
 fn the_manifest_lists_every_file() {
     let bundle = bundle(&quickstart());
     let listed: Vec<&String> = bundle.manifest.nodes.values().flat_map(|n| n.files.keys()).collect();
-    let mut there: Vec<&String> = bundle.files.iter().map(|f| &f.path).filter(|p| *p != "manifest.json").collect();
+    let mut there: Vec<&String> =
+        bundle.files.iter().map(|f| &f.path).filter(|p| *p != "manifest.json").collect();
     there.sort();
     assert_eq!(listed, there);
     for file in bundle.files.iter().filter(|f| f.path != "manifest.json") {
@@ -117,8 +132,13 @@ fn no_sets_overlap() {
     for example in ["01-quickstart", "02-datacenter"] {
         let p = folder(&examples().join(example));
         for (id, _) in p.compiled.model.nodes.iter() {
-            let model = partywall_backends::Backend::lower(&partywall_backends::nft::Nft, &p.compiled, &p.sources, id)
-                .unwrap_or_else(|e| panic!("{e:?}"));
+            let model = partywall_backends::Backend::lower(
+                &partywall_backends::nft::Nft,
+                &p.compiled,
+                &p.sources,
+                id,
+            )
+            .unwrap_or_else(|e| panic!("{e:?}"));
             assert_disjoint(&model.rules);
         }
     }
@@ -127,9 +147,8 @@ fn no_sets_overlap() {
 fn assert_disjoint(rules: &partywall_backends::nft::model::Ruleset) {
     use partywall_backends::nft::model::Atom;
     let meets = |a: &Atom, b: &Atom| match (a, b) {
-        (Atom::Address(f, al, ah), Atom::Address(g, bl, bh)) | (Atom::Raw(f, al, ah), Atom::Raw(g, bl, bh)) => {
-            f == g && al <= bh && bl <= ah
-        }
+        (Atom::Address(f, al, ah), Atom::Address(g, bl, bh))
+        | (Atom::Raw(f, al, ah), Atom::Raw(g, bl, bh)) => f == g && al <= bh && bl <= ah,
         (Atom::Proto(al, ah), Atom::Proto(bl, bh)) => al <= bh && bl <= ah,
         (Atom::Port(al, ah), Atom::Port(bl, bh)) => al <= bh && bl <= ah,
         _ => a == b,
@@ -241,11 +260,13 @@ fn apply_installs_replaces_and_repeats() {
             broken = broken.display(),
         );
         let Some((ok, output)) = in_namespace(&script) else {
-            println!("SKIPPED: no network namespace can be made, or nft is not installed; apply.sh did not run");
+            println!(
+                "SKIPPED: no network namespace can be made, or nft is not installed; apply.sh did not run"
+            );
             return;
         };
         assert!(ok, "{node}: {output}");
-        assert_eq!(output.lines().last(), Some("1"), "{node}: generations left: {output}");
+        assert!(output.starts_with("1\n"), "{node}: generations left: {output}");
     }
 }
 
@@ -263,7 +284,9 @@ fn the_kernel_takes_every_node_of_the_datacenter() {
             dir.display()
         );
         let Some((ok, output)) = in_namespace(&script) else {
-            println!("SKIPPED: no network namespace can be made, or nft is not installed; nothing was loaded");
+            println!(
+                "SKIPPED: no network namespace can be made, or nft is not installed; nothing was loaded"
+            );
             return;
         };
         if output.contains("Message too long") {
@@ -275,7 +298,8 @@ fn the_kernel_takes_every_node_of_the_datacenter() {
     }
 }
 
-const BASE: &str = "fabric f { encap vxlan port 4789 underlay mtu 1500 family ipv4 precedence tenant delegate tenant }
+const BASE: &str =
+    "fabric f { encap vxlan port 4789 underlay mtu 1500 family ipv4 precedence tenant delegate tenant }
 node c1 { vtep 192.0.2.11 dev eth0 }
 node g1 { vtep 192.0.2.21 dev eth0 gateway }
 node g2 { vtep 192.0.2.22 dev eth0 gateway }
@@ -294,7 +318,10 @@ fn refused(text_: &str) -> Vec<(String, String)> {
     match build(&p.compiled, &p.sources, &Request::default()) {
         Ok(_) => Vec::new(),
         Err(found) => {
-            assert!(found.iter().all(|d| d.code == lang::codes::Code::PW0801 && d.help.is_some()), "{found:?}");
+            assert!(
+                found.iter().all(|d| d.code == lang::codes::Code::PW0801 && d.help.is_some()),
+                "{found:?}"
+            );
             found.into_iter().map(|d| (d.message, p.sources.slice(d.span).to_owned())).collect()
         }
     }
@@ -303,7 +330,9 @@ fn refused(text_: &str) -> Vec<(String, String)> {
 #[test]
 fn what_cannot_be_expressed_is_refused_where_it_stands() {
     assert_eq!(refused(BASE), []);
-    let stateless = refused(&BASE.replace("stateful", "stateless").replace("precedence", "stateless-replies \"x\" precedence"));
+    let stateless = refused(
+        &BASE.replace("stateful", "stateless").replace("precedence", "stateless-replies \"x\" precedence"),
+    );
     assert_eq!(stateless.len(), 1, "{stateless:?}");
     assert!(stateless[0].0.contains("stateless gateway `g`"), "{stateless:?}");
     let geneve = refused(&BASE.replace("vxlan port 4789", "geneve port 6081"));

@@ -1,8 +1,16 @@
 //! What the tables of a node decide is what the reference evaluator decides, packet by packet.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test"
+)]
+
 mod common;
 
-use common::{Project, examples, folder};
+use common::{Project, examples, folder, text};
 use compiler::Compiled;
 use compiler::algebra::{Family, parse_addr};
 use compiler::compiled::{Destination, Source};
@@ -21,14 +29,13 @@ struct Seen {
     address: u128,
     owner: OwnerId,
     node: Option<NodeId>,
-    gateway: Option<GatewayId>,
 }
 
 fn seen(c: &Compiled, space: OwnerId, family: Family) -> (Vec<Seen>, Vec<Seen>) {
-    let mut expand = |lo: u128, hi: u128, owner: OwnerId, real: u128, gateway, out: &mut Vec<Seen>| {
+    let expand = |lo: u128, hi: u128, owner: OwnerId, real: u128, out: &mut Vec<Seen>| {
         if !c.model.owners[owner].is_tenant() {
             for address in BTreeSet::from([lo, lo + (hi - lo) / 2, hi]) {
-                out.push(Seen { address, owner, node: None, gateway });
+                out.push(Seen { address, owner, node: None });
             }
             return;
         }
@@ -36,31 +43,29 @@ fn seen(c: &Compiled, space: OwnerId, family: Family) -> (Vec<Seen>, Vec<Seen>) 
             for (f, at) in endpoint.addresses.iter().map(|a| parse_addr(*a)) {
                 if f == family && real <= at && at - real <= hi - lo {
                     let address = at - real + lo;
-                    out.push(Seen { address, owner, node: Some(endpoint.node), gateway });
+                    out.push(Seen { address, owner, node: Some(endpoint.node) });
                 }
             }
         }
     };
     let (mut sources, mut destinations) = (Vec::new(), Vec::new());
     for r in c.spaces[space].destinations.family(family) {
-        let (owner, real, gateway) = match r.target {
-            Destination::Local { .. } => (space, r.lo, None),
-            Destination::Import { owner, real, gateway, .. } => (owner, real, Some(gateway)),
-            Destination::External { owner, gateway, .. } => (owner, r.lo, Some(gateway)),
-            Destination::Direct { owner, .. } => (owner, r.lo, None),
+        let (owner, real) = match r.target {
+            Destination::Local { .. } => (space, r.lo),
+            Destination::Import { owner, real, .. } => (owner, real),
+            Destination::External { owner, .. } => (owner, r.lo),
+            Destination::Direct { owner, .. } => (owner, r.lo),
             Destination::ClientOnly | Destination::Nowhere => continue,
         };
-        expand(r.lo, r.hi, owner, real, gateway, &mut destinations);
+        expand(r.lo, r.hi, owner, real, &mut destinations);
     }
     for r in c.spaces[space].sources.family(family) {
-        let (owner, real, gateway) = match r.target {
-            Source::Local { .. } | Source::Own => (space, r.lo, None),
-            Source::Client { owner, real, gateway, .. } | Source::External { owner, real, gateway, .. } => {
-                (owner, real, Some(gateway))
-            }
-            Source::Direct { owner, .. } => (owner, r.lo, None),
+        let (owner, real) = match r.target {
+            Source::Local { .. } | Source::Own => (space, r.lo),
+            Source::Client { owner, real, .. } | Source::External { owner, real, .. } => (owner, real),
+            Source::Direct { owner, .. } => (owner, r.lo),
         };
-        expand(r.lo, r.hi, owner, real, gateway, &mut sources);
+        expand(r.lo, r.hi, owner, real, &mut sources);
     }
     (sources, destinations)
 }
@@ -127,7 +132,14 @@ impl Bench<'_> {
         eval::decide(self.c, packet).ok()
     }
 
-    fn arrived<'d>(&self, dev: &'d str, role: u32, zone: u16, direction: Direction, p: &Packet) -> Arrived<'d> {
+    fn arrived<'d>(
+        &self,
+        dev: &'d str,
+        role: u32,
+        zone: u16,
+        direction: Direction,
+        p: &Packet,
+    ) -> Arrived<'d> {
         let Packet { family, src, dst, protocol, x, y, .. } = *p;
         Arrived { dev, role, zone, direction, family, src, dst, protocol, x, y }
     }
@@ -169,7 +181,9 @@ impl Bench<'_> {
     ) {
         for (vni, dev) in self.segment_of(space, to.address, p.family) {
             for (node, sender) in self.c.model.nodes.iter() {
-                let Some(role) = role(&self.model.rules, sender.vtep, vni, p.family, from.address) else { continue };
+                let Some(role) = role(&self.model.rules, sender.vtep, vni, p.family, from.address) else {
+                    continue;
+                };
                 let outcome = walk(&self.model.rules, &self.arrived(&dev, role, zone, direction, p));
                 self.decided += 1;
                 let right = match decision.via {
@@ -207,7 +221,9 @@ impl Bench<'_> {
 
     fn devices(&self, space: OwnerId, address: u128, family: Family) -> Vec<String> {
         let here = self.c.model.endpoints.values().filter(|e| e.node == self.node && e.tenant == space);
-        here.filter(|e| e.addresses.iter().any(|a| parse_addr(*a) == (family, address))).map(|e| e.dev.clone()).collect()
+        here.filter(|e| e.addresses.iter().any(|a| parse_addr(*a) == (family, address)))
+            .map(|e| e.dev.clone())
+            .collect()
     }
 
     fn segment_of(&self, space: OwnerId, address: u128, family: Family) -> Vec<(u32, String)> {
@@ -233,14 +249,23 @@ impl Bench<'_> {
             } else if decision.allow {
                 assert!(matches!(outcome, Outcome::Dropped(_)), "{outcome:?} {p:?}");
             } else {
-                let names = (&self.c.model.owners[space].name, &self.c.model.owners[s.owner].name, &self.c.model.owners[d.owner].name);
-                assert_eq!(outcome, Outcome::Dropped(chain(decision.reason)), "{p:?} {names:?} {s:?} {d:?} {decision:?}");
+                let names = (
+                    &self.c.model.owners[space].name,
+                    &self.c.model.owners[s.owner].name,
+                    &self.c.model.owners[d.owner].name,
+                );
+                assert_eq!(
+                    outcome,
+                    Outcome::Dropped(chain(decision.reason)),
+                    "{p:?} {names:?} {s:?} {d:?} {decision:?}"
+                );
             }
         }
     }
 
     fn mine(&self, decision: &Decision) -> bool {
-        decision.allow && decision.via.is_some_and(|g| self.c.model.gateways[g].instances.contains(&self.node))
+        decision.allow
+            && decision.via.is_some_and(|g| self.c.model.gateways[g].instances.contains(&self.node))
     }
 
     fn table(&self, owner: OwnerId) -> u32 {
@@ -278,12 +303,16 @@ fn compare(project: &Project, least: u64) {
                     for d in &destinations {
                         let here = s.node == Some(id) || d.node == Some(id);
                         let foreign = node.gateway && (s.owner == space);
-                        if !(here && c.model.owners[space].is_tenant()) && !foreign {
+                        if !(foreign || here && c.model.owners[space].is_tenant()) {
                             continue;
                         }
                         for &(protocol, x, y) in &services {
                             let p = Packet { space, family, src: s.address, dst: d.address, protocol, x, y };
-                            if node.gateway { bench.gateway(space, s, d, &p) } else { bench.compute(space, s, d, &p) }
+                            if node.gateway {
+                                bench.gateway(space, s, d, &p)
+                            } else {
+                                bench.compute(space, s, d, &p)
+                            }
                         }
                     }
                 }
@@ -302,4 +331,69 @@ fn quickstart_decides_as_the_evaluator() {
 #[test]
 fn datacenter_decides_as_the_evaluator() {
     compare(&folder(&examples().join("02-datacenter")), 100_000);
+}
+
+/// Everything that the examples have little of: steering inside a tenant, direct routes, source ports, protocols without
+/// ports, ICMP codes, translation of IPv6, two instances, a range of addresses outside, tenants behind one gateway node.
+const FORMS: &str = r#"
+fabric f { encap vxlan port 4789 underlay mtu 9000 family ipv4 precedence top > tenant > base delegate tenant unknown-vni drop }
+node c1 { vtep 192.0.2.11 dev eth0 }
+node c2 { vtep 192.0.2.12 dev eth0 }
+node g1 { vtep 192.0.2.21 dev eth0 gateway }
+node g2 { vtep 192.0.2.22 dev eth0 gateway }
+external net { 0.0.0.0/0, ::/0 }
+external bank { 172.16.0.0/12 }
+service odd = tcp/{80, 443} from 1024..40000 | udp/53 from 53 | sctp/7 | proto/47 | proto/50
+service unreachable = icmp/3/1 | icmp/8/0 | icmp/13 | icmp6/128 | icmp6/1/4
+tenant a id 254 {
+  segment s vni 10 { 10.0.0.0/24, fd00:a::/64 }
+  segment t vni 11 { 10.0.1.0/24 }
+  route 0.0.0.0/0 via g
+  route ::/0 via g
+  route 10.2.0.0/24 to c.s direct "a shortcut"
+}
+tenant b id 65536 {
+  segment s vni 20 { 10.0.0.0/24, fd00:b::/64 }
+  expose 10.0.0.5 | fd00:b::5 : odd to a via g as 100.64.0.5, fd00:64::5 clients as 100.65.0.0/23, fd00:65::/64
+  expose 10.0.0.6 : tcp/22 to a.s & 10.0.0.0/24 via h as 100.66.0.6 clients as 100.67.0.0/24
+  expose 10.0.0.7 : ip to bank via g as 192.168.9.7
+}
+tenant c id 65535 { segment s vni 30 { 10.2.0.0/24 } route 10.0.0.0/24 to a.s direct "the way back" }
+gateway g {
+  joins a, b, net, bank
+  instances g1, g2
+  stateful
+  attach net on g1 dev ext0 next-hop 203.0.113.1, 2001:db8::1
+  attach net on g2 dev ext0 next-hop 203.0.113.1, 2001:db8::1
+  attach bank on g1 dev ext1 next-hop 172.31.0.1
+  attach bank on g2 dev ext1 next-hop 172.31.0.1
+  masquerade a to net as 198.51.100.1, 198.51.100.2
+  masquerade a to bank as 198.51.100.3, 198.51.100.4
+}
+gateway h { joins a, b instances g2 stateful }
+endpoint a5 in a.s { at 10.0.0.5, fd00:a::5 mac 02:00:00:00:00:05 on c1 dev tap0 }
+endpoint a6 in a.s { at 10.0.0.6, fd00:a::6 on c2 dev tap0 }
+endpoint a7 in a.t { at 10.0.1.7 mac 02:00:00:00:00:07 on c2 dev tap1 tags odd }
+endpoint b5 in b.s { at 10.0.0.5, fd00:b::5 mac 02:00:00:00:01:05 on c1 dev tap2 }
+endpoint b6 in b.s { at 10.0.0.6 mac 02:00:00:00:01:06 on c1 dev tap3 }
+endpoint b7 in b.s { at 10.0.0.7 mac 02:00:00:00:01:07 on c2 dev tap2 }
+endpoint c5 in c.s { at 10.2.0.5 mac 02:00:00:00:02:05 on c2 dev tap4 }
+policy no in top { deny any -> net & 10.0.0.0/8  deny any -> any : tcp/23 log }
+policy pa for a in tenant {
+  steered: allow s -> t : tcp via h
+  plain: allow t -> s : udp | unreachable
+  allow s -> b : odd | tcp/22
+  allow a -> net & (8.8.8.0/24 | 2001:db8:8::/48) : udp/53 | odd
+  deny a -> bank & 172.16.1.7 : ip
+  allow a -> bank : tcp/1..1000
+  allow s -> c : tcp/443
+}
+policy pb for b in tenant { deny a.s & 10.0.0.6 -> b : tcp/80  pass any -> b : sctp }
+policy pc for c in tenant { allow a -> c }
+policy intra in base { allow same-tenant : ip }
+"#;
+
+#[test]
+fn every_form_decides_as_the_evaluator() {
+    compare(&text(FORMS), 20_000);
 }

@@ -22,7 +22,10 @@ pub struct Model {
     pub segments: Arena<SegmentId, Segment>,
     pub nodes: Arena<NodeId, Node>,
     pub gateways: Arena<GatewayId, Gateway>,
+    /// Those with a node and a device: what is forwarded to.
     pub endpoints: Arena<EndpointId, Endpoint>,
+    /// The addresses of every declared endpoint, placed on a node or not, in the order of (tenant, name).
+    pub hosts: Vec<Host>,
     pub routes: Arena<RouteId, Route>,
     pub exposures: Arena<ExposureId, Exposure>,
     pub policies: Arena<PolicyId, Policy>,
@@ -208,6 +211,19 @@ pub struct Masquerade {
     pub as_span: Span,
     pub docs: Vec<String>,
     pub span: Span,
+}
+
+/// What an endpoint is, wherever it lives.
+#[derive(Debug, Clone)]
+pub struct Host {
+    pub tenant: OwnerId,
+    pub name: String,
+    pub segment: SegmentId,
+    pub addresses: Vec<IpAddr>,
+    /// One per address.
+    pub address_spans: Vec<Span>,
+    pub mac: Option<[u8; 6]>,
+    pub mac_span: Span,
 }
 
 #[derive(Debug, Clone)]

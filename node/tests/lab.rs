@@ -1,15 +1,12 @@
 //! The lab on a real kernel. Where the machine lacks what a lab needs these tests say `SKIPPED` and what is missing.
 
-#![allow(
+#![expect(
     clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
     clippy::print_stdout,
-    reason = "a test"
+    reason = "a test that fails says where, and one that is skipped says so"
 )]
 
 #[path = "lab/support.rs"]
-#[allow(dead_code, reason = "shared by several tests")]
 mod support;
 
 use compiler::Compiled;

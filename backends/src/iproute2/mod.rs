@@ -36,17 +36,43 @@ pub struct Noted<T> {
 /// What `links.batch` and `fdb.batch` set up. Every step can be repeated; `Vxlan` is skipped where the device exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Device {
-    Vxlan { name: String, mac: [u8; 6], vni: u32, port: u16, local: IpAddr, dev: String },
+    Vxlan {
+        name: String,
+        mac: [u8; 6],
+        vni: u32,
+        port: u16,
+        local: IpAddr,
+        dev: String,
+    },
     /// Group, MTU and state of a VXLAN device.
-    Fabric { name: String, mtu: u32 },
+    Fabric {
+        name: String,
+        mtu: u32,
+    },
     /// Group and MAC of a workload's device.
-    Workload { name: String, mac: [u8; 6] },
+    Workload {
+        name: String,
+        mac: [u8; 6],
+    },
     /// Group of a device to an external.
-    Outside { name: String },
-    Address { dev: String, address: String, v6: bool },
-    Neighbour { dev: String, address: IpAddr, mac: [u8; 6] },
+    Outside {
+        name: String,
+    },
+    Address {
+        dev: String,
+        address: String,
+        v6: bool,
+    },
+    Neighbour {
+        dev: String,
+        address: IpAddr,
+        mac: [u8; 6],
+    },
     /// An address for which the node answers neighbour solicitations on a device.
-    Proxy { dev: String, address: IpAddr },
+    Proxy {
+        dev: String,
+        address: IpAddr,
+    },
 }
 
 /// Which MAC is behind which VTEP, on one VXLAN device.
@@ -70,7 +96,10 @@ pub struct Route {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     Dev(String),
-    Via { hop: IpAddr, dev: String },
+    Via {
+        hop: IpAddr,
+        dev: String,
+    },
     /// The table's last word.
     Unreachable,
 }

@@ -51,10 +51,14 @@ pub fn route_line(route: &Route) -> String {
         }
         Target::Via { hop, dev } => {
             let via = if route.family == Family::V4 && hop.is_ipv6() { "via inet6" } else { "via" };
-            format!("route replace table {table:#010x} {prefix} {via} {hop} dev {dev} onlink protocol {PROTOCOL}")
+            format!(
+                "route replace table {table:#010x} {prefix} {via} {hop} dev {dev} onlink protocol {PROTOCOL}"
+            )
         }
         Target::Unreachable => {
-            format!("route replace table {table:#010x} unreachable {prefix} metric {LAST_METRIC} protocol {PROTOCOL}")
+            format!(
+                "route replace table {table:#010x} unreachable {prefix} metric {LAST_METRIC} protocol {PROTOCOL}"
+            )
         }
     }
 }

@@ -50,7 +50,8 @@ pub trait Scope {
 /// The rules in the views of these owners, ascending.
 #[must_use]
 pub fn rules_of(c: &Compiled, owners: impl IntoIterator<Item = OwnerId>) -> Vec<RuleId> {
-    let policies: BTreeSet<_> = owners.into_iter().flat_map(|owner| c.views[owner].iter().flatten().copied()).collect();
+    let policies: BTreeSet<_> =
+        owners.into_iter().flat_map(|owner| c.views[owner].iter().flatten().copied()).collect();
     let rules: BTreeSet<RuleId> =
         policies.into_iter().flat_map(|policy| c.model.policies[policy].rules.iter().copied()).collect();
     rules.into_iter().collect()
@@ -81,8 +82,8 @@ impl Carried {
         let mut out = Self::default();
         for family in Family::BOTH {
             for r in c.spaces[exposure.provider].sources.family(family) {
-                if let Source::Client { owner, real, exposures, .. } | Source::External { owner, real, exposures, .. } =
-                    &r.target
+                if let Source::Client { owner, real, exposures, .. }
+                | Source::External { owner, real, exposures, .. } = &r.target
                     && *owner == client
                     && exposures.contains(&id)
                 {
@@ -168,7 +169,9 @@ struct Meaning {
 fn destination_meaning(space: OwnerId, range: &SpaceRange<Destination>) -> Option<Meaning> {
     match range.target {
         Destination::Local { .. } => Some(Meaning { owner: space, real: range.lo, gateway: None }),
-        Destination::Import { owner, real, gateway, .. } => Some(Meaning { owner, real, gateway: Some(gateway) }),
+        Destination::Import { owner, real, gateway, .. } => {
+            Some(Meaning { owner, real, gateway: Some(gateway) })
+        }
         Destination::External { owner, gateway, .. } => {
             Some(Meaning { owner, real: range.lo, gateway: Some(gateway) })
         }
@@ -255,9 +258,15 @@ struct Judge<'a> {
 
 impl<'a> Judge<'a> {
     fn new(c: &'a Compiled, owners: BTreeSet<OwnerId>) -> Self {
-        let rules = rules_of(c, owners.iter().copied()).into_iter().map(|id| &c.model.rules[id].pairs).collect();
-        let exposures =
-            c.model.exposures.iter().filter(|(_, e)| owners.contains(&e.provider)).map(|(id, _)| id).collect();
+        let rules =
+            rules_of(c, owners.iter().copied()).into_iter().map(|id| &c.model.rules[id].pairs).collect();
+        let exposures = c
+            .model
+            .exposures
+            .iter()
+            .filter(|(_, e)| owners.contains(&e.provider))
+            .map(|(id, _)| id)
+            .collect();
         Self { rules, exposures }
     }
 
@@ -274,7 +283,8 @@ impl<'a> Judge<'a> {
             let exposure = &c.model.exposures[*id];
             if exposure.provider == owner {
                 out.push(&exposure.set);
-                let to = exposure.clients.iter().filter_map(|(client, _)| addresses.carried.get(&(*id, *client)));
+                let to =
+                    exposure.clients.iter().filter_map(|(client, _)| addresses.carried.get(&(*id, *client)));
                 out.extend(to.map(|carried| &carried.provided));
             }
             out.extend(exposure.clients_of(owner));
@@ -320,7 +330,11 @@ impl<'a> Judge<'a> {
                     endpoint: Some(endpoint),
                     gateway: meaning.gateway,
                 };
-                groups.by_signature.entry((range, owner, here, signature(address))).or_default().push(stretch);
+                groups
+                    .by_signature
+                    .entry((range, owner, here, signature(address)))
+                    .or_default()
+                    .push(stretch);
             }
             return;
         }
@@ -342,7 +356,9 @@ fn pieces(sets: &[&AddrSet], family: Family, lo: u128, hi: u128) -> Vec<(u128, u
     let mut starts: BTreeSet<u128> = BTreeSet::from([lo]);
     for set in sets {
         for &(from, to) in set.family(family).ranges() {
-            starts.extend([Some(from), to.checked_add(1)].into_iter().flatten().filter(|a| lo < *a && *a <= hi));
+            starts.extend(
+                [Some(from), to.checked_add(1)].into_iter().flatten().filter(|a| lo < *a && *a <= hi),
+            );
         }
     }
     let starts: Vec<u128> = starts.into_iter().collect();

@@ -11,10 +11,10 @@ mod script;
 pub mod services;
 pub mod walk;
 
+use crate::Backend;
 use crate::artifacts::Artifact;
 use crate::capability::{self, Capability};
 use crate::iproute2::{Device, Fdb, Noted, Route};
-use crate::Backend;
 use compiler::Compiled;
 use compiler::ids::NodeId;
 use lang::diag::Diagnostic;

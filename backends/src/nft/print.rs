@@ -83,7 +83,9 @@ fn routes(model: &Model, family: Family) -> String {
     };
     let mut out = head(
         model,
-        &format!("{which} tables and rules as in slot 0; slot 1's numbers are one higher; for {tool}, by way of apply.sh"),
+        &format!(
+            "{which} tables and rules as in slot 0; slot 1's numbers are one higher; for {tool}, by way of apply.sh"
+        ),
     );
     for (table, list) in &model.tables {
         let list: Vec<_> = list.iter().filter(|r| r.what.family == family).cloned().collect();
@@ -195,7 +197,8 @@ fn sweep(model: &Model) -> String {
         model,
         "takes this generation's objects away; apply.sh finds those of other generations by their names",
     );
-    let tables: Vec<Table> = model.rules.tables.iter().filter(|(_, e)| !e.is_empty()).map(|(t, _)| *t).collect();
+    let tables: Vec<Table> =
+        model.rules.tables.iter().filter(|(_, e)| !e.is_empty()).map(|(t, _)| *t).collect();
     for (map, _) in program::slots(model) {
         let _ = writeln!(out, "delete element inet partywall {map} {{ $slot }}");
     }

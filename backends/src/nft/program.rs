@@ -54,11 +54,15 @@ pub(super) fn base(model: &Model) -> String {
     let port = model.port;
     let slot = |map: &str| format!("meta mark & 0x00000001 vmap @{map}");
     let decided = format!("meta mark & {DECIDED:#010x} == {DECIDED:#010x}");
-    let mut chains: Vec<(&str, Option<&str>, Statements)> = vec![("flip_fabric", None, vec![]), ("flip_raw", None, vec![])];
+    let mut chains: Vec<(&str, Option<&str>, Statements)> =
+        vec![("flip_fabric", None, vec![]), ("flip_raw", None, vec![])];
     for (chain, counter) in REASONS {
         let mut rules = vec![format!("counter name \"{counter}\" drop")];
         if chain == "unknown_vni" && model.log_unknown_vni {
-            rules.insert(0, "limit rate 10/second burst 20 packets log prefix \"partywall unknown-vni: \"".into());
+            rules.insert(
+                0,
+                "limit rate 10/second burst 20 packets log prefix \"partywall unknown-vni: \"".into(),
+            );
         }
         chains.push((chain, None, rules));
     }
@@ -94,7 +98,8 @@ pub(super) fn base(model: &Model) -> String {
     ));
     let mut forward = vec![format!("iifgroup != {ours} oifgroup != {ours} accept")];
     if model.gateway {
-        forward.push(format!("iifgroup {OUTSIDE:#x} meta mark & {DECIDED:#010x} == 0x00000000 goto no_route"));
+        forward
+            .push(format!("iifgroup {OUTSIDE:#x} meta mark & {DECIDED:#010x} == 0x00000000 goto no_route"));
     } else {
         forward.push(format!("iifgroup {FABRIC:#x} oifgroup {FABRIC:#x} goto no_route"));
     }
@@ -121,7 +126,10 @@ pub(super) fn base(model: &Model) -> String {
             vec![foreign, slot("slot_nat_src")],
         ));
     }
-    let mut out = head(model, "the table, its counters and base chains, closed until a generation is committed; nft -f, repeatable");
+    let mut out = head(
+        model,
+        "the table, its counters and base chains, closed until a generation is committed; nft -f, repeatable",
+    );
     out.push_str("table inet partywall {\n");
     for (_, counter) in REASONS {
         let _ = writeln!(out, "  counter {counter} {{\n  }}");
@@ -190,7 +198,8 @@ pub(super) fn chains(model: &Model) -> BTreeMap<String, Statements> {
         }
     }
     for log in &model.rules.logs {
-        let statement = format!("ct state new limit rate 10/second burst 20 packets log prefix \"{}\"", log.prefix);
+        let statement =
+            format!("ct state new limit rate 10/second burst 20 packets log prefix \"{}\"", log.prefix);
         out.insert(log.name.clone(), vec![format!("{statement} # {}", log.note)]);
     }
     out
@@ -271,6 +280,7 @@ fn decide(model: &Model) -> Statements {
         }
     }
     out.push("ct state { invalid, untracked } goto invalid".into());
+    out.push("ip hdrlength != 5 goto invalid".into());
     // ICMP of the other family is no flow.
     out.push("meta nfproto ipv4 ct original protocol ipv6-icmp goto invalid".into());
     out.push("meta nfproto ipv6 ct original protocol icmp goto invalid".into());
@@ -291,22 +301,27 @@ fn decide(model: &Model) -> Statements {
 /// MAC and source of a workload; neighbour discovery for the router.
 fn workload(model: &Model) -> Statements {
     let discovery = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ip6 hoplimit 255";
-    let mut out = Vec::new();
+    // What only a network's own servers and routers send.
+    let mut out: Statements = vec![
+        "udp sport 67 udp dport 68 goto invalid".into(),
+        "udp sport 547 udp dport 546 goto invalid".into(),
+        "icmp type redirect goto invalid".into(),
+    ];
     let owned = |table: Table, header: &str, verdict: &str| {
         let mac = if matches!(table, Table::Owner4 | Table::Owner6) { "ether saddr . " } else { "" };
         format!("iifname . {mac}{header} saddr @{} {verdict}", name(table))
     };
-    for (table, header) in [
-        (Table::Owner4, "ip"),
-        (Table::Bare4, "ip"),
-        (Table::Owner6, "ip6"),
-        (Table::Bare6, "ip6"),
-    ] {
+    for (table, header) in
+        [(Table::Owner4, "ip"), (Table::Bare4, "ip"), (Table::Owner6, "ip6"), (Table::Bare6, "ip6")]
+    {
         if !model.rules.has(table) {
             continue;
         }
         if header == "ip6" {
-            out.push(format!("{discovery} {} meta mark set 0x00000000 accept", owned(table, header, "")).replace("  ", " "));
+            out.push(
+                format!("{discovery} {} meta mark set 0x00000000 accept", owned(table, header, ""))
+                    .replace("  ", " "),
+            );
         }
         out.push(owned(table, header, "return"));
     }
@@ -407,7 +422,10 @@ fn judge(model: &Model) -> Statements {
 fn go(model: &Model) -> Statements {
     let mut out = Vec::new();
     if model.rules.has(Table::Xlat) {
-        out.push(format!("ct state new ct mark 0x00000000 ct mark set meta priority map @{}", name(Table::Xlat)));
+        out.push(format!(
+            "ct state new ct mark 0x00000000 ct mark set meta priority map @{}",
+            name(Table::Xlat)
+        ));
         out.push(format!("meta priority . ct mark != @{} goto invalid", name(Table::XlatHeld)));
     }
     if model.rules.has(Table::Route) {
@@ -432,9 +450,7 @@ fn via(model: &Model) -> Statements {
         out.push(format!("meta mark set meta priority map @{}", name(Table::Only)));
     }
     if model.rules.has(Table::Gateway) {
-        out.push(format!(
-            "meta mark & {KIND:#010x} != {INSTANCE:#010x} jump cells_{SUFFIX}"
-        ));
+        out.push(format!("meta mark & {KIND:#010x} != {INSTANCE:#010x} jump cells_{SUFFIX}"));
     }
     if model.rules.has(Table::Leg) {
         out.push(format!("meta mark set iifname . meta mark map @{}", name(Table::Leg)));
@@ -519,7 +535,10 @@ pub(super) fn arp_chains(model: &Model) -> BTreeMap<String, Statements> {
             ));
         }
         if model.rules.has(Table::ArpBare) {
-            out.push(format!("iifname . arp saddr ip @{} meta mark set meta mark | $slot accept", name(Table::ArpBare)));
+            out.push(format!(
+                "iifname . arp saddr ip @{} meta mark set meta mark | $slot accept",
+                name(Table::ArpBare)
+            ));
         }
     }
     out.push("drop".into());

@@ -52,8 +52,12 @@ pub fn declared(table: Table) -> Declared {
         Table::Vnis => set("vnis", "typeof @th,96,24"),
         Table::Legit4 => map("legit4", "typeof {vtep} saddr . @th,96,24 . @th,336,32", "meta mark"),
         Table::Legit6 => map("legit6", "typeof {vtep} saddr . @th,96,24 . @th,304,128", "meta mark"),
-        Table::LegitRange4 => ranges(map("legit_range4", "typeof {vtep} saddr . @th,96,24 . @th,336,32", "meta mark")),
-        Table::LegitRange6 => ranges(map("legit_range6", "typeof {vtep} saddr . @th,96,24 . @th,304,128", "meta mark")),
+        Table::LegitRange4 => {
+            ranges(map("legit_range4", "typeof {vtep} saddr . @th,96,24 . @th,336,32", "meta mark"))
+        }
+        Table::LegitRange6 => {
+            ranges(map("legit_range6", "typeof {vtep} saddr . @th,96,24 . @th,304,128", "meta mark"))
+        }
         Table::Zone => map("zone", "typeof iifname", "ct zone"),
         Table::Space => map("space", "type ifname", "classid"),
         Table::Zone4 => ranges(map("zone4", "typeof meta priority . ip daddr", "ct zone")),
@@ -77,7 +81,9 @@ pub fn declared(table: Table) -> Declared {
         Table::DstRange4 => ranges(map("dst_range4", "type mark . ipv4_addr", "mark")),
         Table::DstRange6 => ranges(map("dst_range6", "type mark . ipv6_addr", "mark")),
         Table::Pair => map("pair", "type mark . classid", "mark"),
-        Table::Verdict => ranges(map("verdict", "type mark . inet_proto . inet_service . inet_service", "classid")),
+        Table::Verdict => {
+            ranges(map("verdict", "type mark . inet_proto . inet_service . inet_service", "classid"))
+        }
         Table::Protocol => ranges(map("protocol", "type mark . inet_proto", "classid")),
         Table::Rest => map("rest", "type mark", "classid"),
         Table::EgressRule => map("egress_rule", "type classid", "counter"),

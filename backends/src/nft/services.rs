@@ -14,7 +14,13 @@ pub type Decided = Vec<(ServiceBox, Decision)>;
 
 /// The decisions on a pair; `None` if the two ends are one. `rules` are those of all views concerned.
 #[must_use]
-pub fn decide(c: &Compiled, rules: &[RuleId], packet: &Packet, src: OwnerId, dst: OwnerId) -> Option<Decided> {
+pub fn decide(
+    c: &Compiled,
+    rules: &[RuleId],
+    packet: &Packet,
+    src: OwnerId,
+    dst: OwnerId,
+) -> Option<Decided> {
     let boxes = relevant(c, rules, packet, src, dst)?;
     let mut out = Vec::new();
     for (lo, hi) in protocols(&boxes) {

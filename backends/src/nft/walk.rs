@@ -94,7 +94,9 @@ pub fn walk(rules: &Ruleset, p: &Arrived<'_>) -> Outcome {
         Atom::Zone(p.zone),
         Atom::Direction(p.direction),
     ];
-    let Some(context) = lookup(rules, Table::Context, &context).cloned() else { return Outcome::Dropped("bad_vtep") };
+    let Some(context) = lookup(rules, Table::Context, &context).cloned() else {
+        return Outcome::Dropped("bad_vtep");
+    };
     let end = |address| Atom::Address(p.family, address, address);
     let (src, dst) = match p.family {
         Family::V4 => ([Table::Src4, Table::SrcRange4], [Table::Dst4, Table::DstRange4]),

@@ -3,7 +3,7 @@
 use super::{names, owner, segment, shown};
 use crate::algebra::{Family, Prefix, format_addr, parse_addr};
 use crate::ids::{NodeId, OwnerId, SegmentId};
-use crate::model::{Endpoint, Model};
+use crate::model::Model;
 use crate::report::Report;
 use lang::ast::EncapKind;
 use lang::codes::Code;
@@ -308,13 +308,13 @@ fn vteps_inside(model: &Model, report: &mut Report) {
     }
 }
 
-fn endpoint(model: &Model, e: &Endpoint) -> String {
-    format!("{}.{}", model.owners[e.tenant].name, e.name)
+fn endpoint(model: &Model, tenant: OwnerId, name: &str) -> String {
+    format!("{}.{name}", model.owners[tenant].name)
 }
 
 /// PW0205
 fn endpoints_outside(model: &Model, report: &mut Report) {
-    for e in model.endpoints.values() {
+    for e in &model.hosts {
         let s = &model.segments[e.segment];
         for (address, span) in e.addresses.iter().zip(&e.address_spans) {
             let (family, value) = parse_addr(*address);
@@ -327,7 +327,7 @@ fn endpoints_outside(model: &Model, report: &mut Report) {
                 *span,
                 format!(
                     "address {address} of endpoint `{}` is outside its segment `{}`",
-                    endpoint(model, e),
+                    endpoint(model, e.tenant, &e.name),
                     segment(model, e.segment)
                 ),
             )
@@ -362,7 +362,11 @@ fn endpoints_on_gateways(model: &Model, report: &mut Report) {
         let mut finding = Diagnostic::new(
             Code::PW0210,
             e.node_span,
-            format!("endpoint `{}` is on `{}`, a gateway node", endpoint(model, e), node.name),
+            format!(
+                "endpoint `{}` is on `{}`, a gateway node",
+                endpoint(model, e.tenant, &e.name),
+                node.name
+            ),
         )
         .label("hosts gateway instances")
         .related(node.span, format!("`{}` has the word `gateway`", node.name));
@@ -386,9 +390,15 @@ fn addresses(model: &Model, report: &mut Report) {
             all.push((s.tenant, address, false, p.span, what));
         }
     }
-    for e in model.endpoints.values() {
+    for e in &model.hosts {
         for (address, span) in e.addresses.iter().zip(&e.address_spans) {
-            all.push((e.tenant, *address, true, *span, format!("endpoint `{}`", endpoint(model, e))));
+            all.push((
+                e.tenant,
+                *address,
+                true,
+                *span,
+                format!("endpoint `{}`", endpoint(model, e.tenant, &e.name)),
+            ));
         }
     }
     all.sort_unstable();
@@ -414,9 +424,9 @@ fn addresses(model: &Model, report: &mut Report) {
 /// PW0206, MACs: in the whole project.
 fn macs(model: &Model, report: &mut Report) {
     let mut all: Vec<([u8; 6], Span, String)> = model
-        .endpoints
-        .values()
-        .filter_map(|e| e.mac.map(|mac| (mac, e.mac_span, endpoint(model, e))))
+        .hosts
+        .iter()
+        .filter_map(|e| e.mac.map(|mac| (mac, e.mac_span, endpoint(model, e.tenant, &e.name))))
         .collect();
     all.sort_unstable();
     for same in all.chunk_by(|a, b| a.0 == b.0) {
@@ -455,7 +465,7 @@ fn devices(model: &Model, report: &mut Report) {
         all.push((id, &node.dev, false, node.span, DeviceUse::Underlay));
     }
     for e in model.endpoints.values() {
-        all.push((e.node, &e.dev, true, e.dev_span, DeviceUse::Endpoint(endpoint(model, e))));
+        all.push((e.node, &e.dev, true, e.dev_span, DeviceUse::Endpoint(endpoint(model, e.tenant, &e.name))));
     }
     for attach in model.gateways.values().flat_map(|g| &g.attaches) {
         all.push((attach.node, &attach.dev, true, attach.span, DeviceUse::Attach(attach.external)));

@@ -2,7 +2,7 @@
 
 use super::Lowering;
 use crate::ids::Id;
-use crate::model::Endpoint;
+use crate::model::{Endpoint, Host};
 use lang::ast::Name;
 
 impl Lowering<'_> {
@@ -22,11 +22,7 @@ impl Lowering<'_> {
                 self.unknown(&what, &ast.segment, names.iter().map(String::as_str));
                 continue;
             };
-            // Missing clauses have been reported by the parser.
-            let Some(on) = &ast.on else { continue };
-            let Some(node) = self.node_id(on) else { continue };
-            let Some(dev) = &ast.dev else { continue };
-            self.model.endpoints.push(Endpoint {
+            let host = Host {
                 tenant: owner,
                 name: ast.name.node.clone(),
                 segment,
@@ -34,6 +30,20 @@ impl Lowering<'_> {
                 address_spans: ast.at.iter().map(|a| a.span).collect(),
                 mac: ast.mac.as_ref().map(|m| m.node),
                 mac_span: ast.mac.as_ref().map_or(ast.name.span, |m| m.span),
+            };
+            self.model.hosts.push(host.clone());
+            // An endpoint may be no more than a name for addresses; one of `on` and `dev` alone is the parser's to report.
+            let Some(on) = &ast.on else { continue };
+            let Some(node) = self.node_id(on) else { continue };
+            let Some(dev) = &ast.dev else { continue };
+            self.model.endpoints.push(Endpoint {
+                tenant: owner,
+                name: ast.name.node.clone(),
+                segment,
+                addresses: host.addresses,
+                address_spans: host.address_spans,
+                mac: host.mac,
+                mac_span: host.mac_span,
                 node,
                 node_span: on.span,
                 dev: dev.node.clone(),

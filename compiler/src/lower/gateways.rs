@@ -44,7 +44,8 @@ impl Lowering<'_> {
                     let d = self.error(Code::PW0102, attach.span, message);
                     d.label = "attached again here".into();
                     d.related.push(lang::diag::Label { span: first, message: "first attached here".into() });
-                    d.help = Some("an instance reaches an external over one device: keep one of the two".into());
+                    d.help =
+                        Some("an instance reaches an external over one device: keep one of the two".into());
                     continue;
                 }
                 attaches.push(attach);

@@ -48,7 +48,11 @@ impl Lowering<'_> {
                 // A literal that matches nothing has been reported as such and is the cause.
                 if said == self.report.diagnostics.len() {
                     let name = &group.ast.name;
-                    let d = self.error(Code::PW0405, name.span, format!("group `{}` holds no address", name.node));
+                    let d = self.error(
+                        Code::PW0405,
+                        name.span,
+                        format!("group `{}` holds no address", name.node),
+                    );
                     d.label = "matches nothing".into();
                     d.help = Some("correct its set, or remove the group and what names it".into());
                 }

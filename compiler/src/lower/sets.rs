@@ -120,10 +120,11 @@ impl Lowering<'_> {
 
     /// Which external was probably meant by a literal that no tenant has.
     fn literal_help(&self, addresses: &AddrSet) -> String {
-        let text = addresses.prefixes().first().map_or_else(String::new, |p| match p.len() == p.family.bits() {
-            true => crate::algebra::format_addr(p.family, p.lo()).to_string(),
-            false => p.to_string(),
-        });
+        let text =
+            addresses.prefixes().first().map_or_else(String::new, |p| match p.len() == p.family.bits() {
+                true => crate::algebra::format_addr(p.family, p.lo()).to_string(),
+                false => p.to_string(),
+            });
         let externals = || self.model.owners.values().filter(|o| !o.is_tenant());
         let external = externals()
             .find(|o| o.universe.overlaps(addresses))

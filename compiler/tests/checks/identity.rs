@@ -194,3 +194,13 @@ fn endpoints_do_not_live_on_gateway_nodes() {
     );
     assert!(found[0].help().contains("`c1` and `c2`"));
 }
+
+#[test]
+fn an_endpoint_without_a_node_still_has_addresses() {
+    expect(
+        "tenant t id 1 { segment s vni 10 { 10.1.0.0/24 } }
+         endpoint a in t.s { at 10.1.0.5 tags web }
+         endpoint b in t.s { at 10.1.0.5 } //~ PW0206
+         endpoint c in t.s { at 10.2.0.5 } //~ PW0205",
+    );
+}

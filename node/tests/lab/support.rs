@@ -5,6 +5,7 @@ use lang::ast::Date;
 use lang::diag::{Diagnostic, Severity};
 use lang::source::Sources;
 use partywall_node::lab::{self, LabOptions, Missing};
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
@@ -77,9 +78,25 @@ pub fn able(c: &Compiled, test: &str) -> bool {
     false
 }
 
-/// Options for a lab of this test alone.
+/// Options for a lab of this test and process alone. What test processes left that were killed is taken away first.
 pub fn options(test: &str) -> LabOptions {
-    LabOptions { project: format!("test {test} {}", std::process::id()) }
+    let records = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    for entry in std::fs::read_dir(records).unwrap().flatten() {
+        let name = entry.file_name().into_string().unwrap_or_default();
+        let Some(pid) = name.strip_prefix("lab.") else { continue };
+        if !Path::new("/proc").join(pid).exists() {
+            // Another process may be doing the same: what is gone already is as good.
+            for project in std::fs::read_to_string(entry.path()).unwrap_or_default().lines() {
+                let _ = lab::down(&LabOptions { project: project.to_owned() });
+            }
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+    let project = format!("test {test} {}", std::process::id());
+    let own = records.join(format!("lab.{}", std::process::id()));
+    let mut record = std::fs::OpenOptions::new().create(true).append(true).open(own).unwrap();
+    writeln!(record, "{project}").unwrap();
+    LabOptions { project }
 }
 
 /// Namespaces on the machine that belong to a lab.

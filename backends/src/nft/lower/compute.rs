@@ -57,8 +57,11 @@ impl Lowering<'_> {
         let ids: Vec<OwnerId> = self.tenants_here().into_iter().collect();
         let gateways: BTreeMap<OwnerId, BTreeSet<GatewayId>> =
             ids.iter().map(|t| (*t, self.gateways_of(*t))).collect();
-        let nodes: BTreeSet<NodeId> =
-            gateways.values().flatten().flat_map(|g| self.c.model.gateways[*g].instances.iter().copied()).collect();
+        let nodes: BTreeSet<NodeId> = gateways
+            .values()
+            .flatten()
+            .flat_map(|g| self.c.model.gateways[*g].instances.iter().copied())
+            .collect();
         self.verdicts.instances = nodes.into_iter().collect();
         if self.verdicts.instances.len() > numbers::MAX_INSTANCES {
             let node = &self.c.model.nodes[self.node];
@@ -107,7 +110,13 @@ impl Lowering<'_> {
 
     fn positions(&self, gateway: GatewayId) -> Vec<usize> {
         let instances = &self.c.model.gateways[gateway].instances;
-        self.verdicts.instances.iter().enumerate().filter(|(_, n)| instances.contains(n)).map(|(at, _)| at).collect()
+        self.verdicts
+            .instances
+            .iter()
+            .enumerate()
+            .filter(|(_, n)| instances.contains(n))
+            .map(|(at, _)| at)
+            .collect()
     }
 
     fn compute_tenant(&mut self, index: usize, id: OwnerId, gateways: &BTreeSet<GatewayId>) {
@@ -278,10 +287,11 @@ impl Lowering<'_> {
             };
             let note = self.endpoint_note(endpoint);
             let home = self.c.model.endpoints[endpoint].node;
-            let direct = (member.gateway.is_none() && home != self.node).then_some((home, numbers::ROLE_NODE));
-            let instances = from
-                .iter()
-                .filter_map(|n| self.verdicts.instances.get(*n).map(|node| (*node, numbers::role_instance(*n))));
+            let direct =
+                (member.gateway.is_none() && home != self.node).then_some((home, numbers::ROLE_NODE));
+            let instances = from.iter().filter_map(|n| {
+                self.verdicts.instances.get(*n).map(|node| (*node, numbers::role_instance(*n)))
+            });
             let senders: Vec<(NodeId, u32)> = direct.into_iter().chain(instances).collect();
             for (node, role) in senders {
                 for &vni in &vnis {
@@ -298,7 +308,12 @@ impl Lowering<'_> {
                 for &(lo, hi) in RangeSet::from_ranges(list.clone()).ranges() {
                     let key = vec![Atom::Vtep(vtep), Atom::Vni(vni), Atom::Raw(family, lo, hi)];
                     let role = Atom::Mark(numbers::role_instance(n));
-                    self.rules.put(tables.legit_range, key, Some(role), self.c.model.nodes[node].name.clone());
+                    self.rules.put(
+                        tables.legit_range,
+                        key,
+                        Some(role),
+                        self.c.model.nodes[node].name.clone(),
+                    );
                 }
             }
         }
@@ -339,7 +354,8 @@ impl Lowering<'_> {
 
     fn translated_external(&mut self, member: &Stretch) {
         let owner = member.end.owner;
-        let exposure = self.c.model.exposures.values().find(|e| e.translates_clients && e.clients_of(owner).is_some());
+        let exposure =
+            self.c.model.exposures.values().find(|e| e.translates_clients && e.clients_of(owner).is_some());
         let name = &self.c.model.owners[owner].name;
         self.diagnostics.push(
             Diagnostic::new(
@@ -392,8 +408,10 @@ impl Lowering<'_> {
                     if !self.possible(tenant, arrival, from, to, s, d) {
                         continue;
                     }
-                    let verdicts: Vec<u32> =
-                        decided.iter().map(|(_, decision)| self.compute_verdict(tenant, arrival, decision)).collect();
+                    let verdicts: Vec<u32> = decided
+                        .iter()
+                        .map(|(_, decision)| self.compute_verdict(tenant, arrival, decision))
+                        .collect();
                     let pair = self.pair_class(&decided, &verdicts);
                     let key = vec![Atom::Mark(to_number), Atom::Class(from_number + small(at))];
                     self.rules.put(Table::Pair, key, Some(Atom::Mark(pair)), note.clone());
@@ -415,16 +433,22 @@ impl Lowering<'_> {
     }
 
     /// Whether packets between these ends, in either direction, can come in so.
-    fn possible(&self, tenant: &Tenant, arrival: Arrival, from: &Class, to: &Class, s: &Stretch, d: &Stretch) -> bool {
+    fn possible(
+        &self,
+        tenant: &Tenant,
+        arrival: Arrival,
+        from: &Class,
+        to: &Class,
+        s: &Stretch,
+        d: &Stretch,
+    ) -> bool {
         let gateway = s.gateway.or(d.gateway);
         match arrival {
             Arrival::Workload => true,
             Arrival::Node => gateway.is_none() && !(from.here && to.here),
             Arrival::Instance(n) => match gateway {
                 Some(gateway) => self.positions(gateway).contains(&n),
-                None => {
-                    s.end.owner == tenant.id && d.end.owner == tenant.id && tenant.steering.contains(&n)
-                }
+                None => s.end.owner == tenant.id && d.end.owner == tenant.id && tenant.steering.contains(&n),
             },
         }
     }

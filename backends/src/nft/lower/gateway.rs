@@ -92,7 +92,8 @@ impl Lowering<'_> {
                 };
                 for range in self.c.spaces[space].destinations.family(family) {
                     match &range.target {
-                        Destination::Import { owner, gateway, .. } | Destination::External { owner, gateway, .. }
+                        Destination::Import { owner, gateway, .. }
+                        | Destination::External { owner, gateway, .. }
                             if here(*gateway) =>
                         {
                             note(*owner, range.lo, range.hi);
@@ -119,7 +120,11 @@ impl Lowering<'_> {
         }
         for &(a, b) in out.seen.keys() {
             for owner in [a, b] {
-                let side = if self.c.model.owners[owner].is_tenant() { &mut out.tenants } else { &mut out.externals };
+                let side = if self.c.model.owners[owner].is_tenant() {
+                    &mut out.tenants
+                } else {
+                    &mut out.externals
+                };
                 side.insert(owner);
             }
         }
@@ -165,7 +170,10 @@ impl Lowering<'_> {
             let (name_a, name_b) = (&self.c.model.owners[a].name, &self.c.model.owners[b].name);
             let exposures = self.c.model.exposures.values();
             let span = exposures
-                .filter(|e| (e.provider == a && e.clients_of(b).is_some()) || (e.provider == b && e.clients_of(a).is_some()))
+                .filter(|e| {
+                    (e.provider == a && e.clients_of(b).is_some())
+                        || (e.provider == b && e.clients_of(a).is_some())
+                })
                 .map(|e| e.as_span)
                 .min();
             self.diagnostics.push(
@@ -261,7 +269,13 @@ impl Lowering<'_> {
     }
 
     /// Where an external's replies to a tenant go: the masquerade address, or the tenant's own addresses.
-    fn answered(&self, external: OwnerId, tenant: OwnerId, family: Family, scope: &Instances) -> Vec<(u128, u128)> {
+    fn answered(
+        &self,
+        external: OwnerId,
+        tenant: OwnerId,
+        family: Family,
+        scope: &Instances,
+    ) -> Vec<(u128, u128)> {
         let routed = self.c.spaces[tenant].destinations.family(family).iter().any(|range| {
             matches!(range.target, Destination::External { owner, gateway, .. }
                 if owner == external && scope.gateways.contains(&gateway))
@@ -276,7 +290,13 @@ impl Lowering<'_> {
     }
 
     /// This instance's masquerade address.
-    fn masquerade(&self, tenant: OwnerId, external: OwnerId, family: Family, scope: &Instances) -> Option<u128> {
+    fn masquerade(
+        &self,
+        tenant: OwnerId,
+        external: OwnerId,
+        family: Family,
+        scope: &Instances,
+    ) -> Option<u128> {
         scope.gateways.iter().find_map(|id| {
             let gateway = &self.c.model.gateways[*id];
             let at = gateway.instances.iter().position(|n| *n == self.node)?;
@@ -299,11 +319,19 @@ impl Lowering<'_> {
     }
 
     /// A connection opened in `space` towards `other`.
-    fn gateway_contexts(&mut self, space: OwnerId, other: OwnerId, zone: u16, context: u32, scope: &Instances) {
+    fn gateway_contexts(
+        &mut self,
+        space: OwnerId,
+        other: OwnerId,
+        zone: u16,
+        context: u32,
+        scope: &Instances,
+    ) {
         let note = format!("{} -> {}", self.c.model.owners[space].name, self.c.model.owners[other].name);
         for (owner, direction) in [(space, Direction::Original), (other, Direction::Reply)] {
             for (dev, role) in self.doors(owner, scope) {
-                let key = vec![Atom::Device(dev), Atom::Mark(role), Atom::Zone(zone), Atom::Direction(direction)];
+                let key =
+                    vec![Atom::Device(dev), Atom::Mark(role), Atom::Zone(zone), Atom::Direction(direction)];
                 self.rules.put(Table::Context, key, Some(Atom::Mark(context)), note.clone());
             }
         }

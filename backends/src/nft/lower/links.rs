@@ -32,7 +32,8 @@ impl Lowering<'_> {
         let name = numbers::vxlan_name(s.vni);
         if self.links.vxlans.insert(s.vni) {
             let node = &self.c.model.nodes[self.node];
-            let note = format!("{}.{} {}", self.c.model.owners[s.tenant].name, s.name, self.place(s.vni_span));
+            let note =
+                format!("{}.{} {}", self.c.model.owners[s.tenant].name, s.name, self.place(s.vni_span));
             let link = Device::Vxlan {
                 name: name.clone(),
                 mac: numbers::router_mac(node.vtep),

@@ -49,11 +49,16 @@ pub fn lower(c: &Compiled, sources: &Sources, node: NodeId) -> Result<Model, Vec
     l.capabilities();
     if l.diagnostics.is_empty() {
         l.underlay();
-        if c.model.nodes[node].gateway { l.gateway() } else { l.compute() }
+        if c.model.nodes[node].gateway {
+            l.gateway()
+        } else {
+            l.compute()
+        }
         l.emit_verdicts();
     }
     if let Some(first) = l.rules.contradictions.first() {
-        let message = format!("node `{}`: one key of a map would have two meanings", c.model.nodes[node].name);
+        let message =
+            format!("node `{}`: one key of a map would have two meanings", c.model.nodes[node].name);
         l.diagnostics.push(
             Diagnostic::new(Code::PW0801, c.model.nodes[node].span, message)
                 .label("cannot be emitted for this node")
@@ -144,17 +149,20 @@ impl Lowering<'_> {
     fn devices(&mut self) {
         let model = &self.c.model;
         let node = &model.nodes[self.node];
-        let endpoints = model.endpoints.values().filter(|e| e.node == self.node).map(|e| (&e.dev, e.dev_span));
+        let endpoints =
+            model.endpoints.values().filter(|e| e.node == self.node).map(|e| (&e.dev, e.dev_span));
         let attaches = model.gateways.values().flat_map(|g| &g.attaches);
         let attaches = attaches.filter(|a| a.node == self.node).map(|a| (&a.dev, a.span));
         for (dev, span) in endpoints.chain(attaches).chain([(&node.dev, node.span)]) {
-            let plain = dev.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '@' | '+'));
+            let plain =
+                dev.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '@' | '+'));
             let ours = dev.strip_prefix("pwv").is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit()));
             if plain && !ours {
                 continue;
             }
             let message = format!("the nft target cannot name the device `{dev}`");
-            let help = "rename the device: letters, digits, `_`, `.`, `-`, `@`, `+`, and not `pwv` with a number";
+            let help =
+                "rename the device: letters, digits, `_`, `.`, `-`, `@`, `+`, and not `pwv` with a number";
             self.diagnostics.push(
                 Diagnostic::new(Code::PW0801, span, message)
                     .label(if ours { "partywall's own VXLAN devices have such names" } else { "named here" })
@@ -167,10 +175,20 @@ impl Lowering<'_> {
     fn gateways_concerned(&self) -> BTreeSet<GatewayId> {
         let model = &self.c.model;
         if model.nodes[self.node].gateway {
-            return model.gateways.iter().filter(|(_, g)| g.instances.contains(&self.node)).map(|(id, _)| id).collect();
+            return model
+                .gateways
+                .iter()
+                .filter(|(_, g)| g.instances.contains(&self.node))
+                .map(|(id, _)| id)
+                .collect();
         }
         let tenants = self.tenants_here();
-        model.gateways.iter().filter(|(_, g)| g.joins.iter().any(|o| tenants.contains(o))).map(|(id, _)| id).collect()
+        model
+            .gateways
+            .iter()
+            .filter(|(_, g)| g.joins.iter().any(|o| tenants.contains(o)))
+            .map(|(id, _)| id)
+            .collect()
     }
 
     /// Tenants with an endpoint on this node.
@@ -185,7 +203,9 @@ impl Lowering<'_> {
             .map(|id| &self.c.model.rules[id])
             .filter(|rule| {
                 let own = &self.c.model.owners[tenant].universe;
-                rule.pairs.between(tenant, tenant).is_some_and(|(src, dst)| src.overlaps(own) && dst.overlaps(own))
+                rule.pairs
+                    .between(tenant, tenant)
+                    .is_some_and(|(src, dst)| src.overlaps(own) && dst.overlaps(own))
             })
             .filter_map(|rule| match rule.action {
                 Action::Allow { via } => via,

@@ -15,7 +15,11 @@ use std::collections::BTreeMap;
 pub(crate) enum What {
     Drop(Drop),
     /// Forward with this routing mark, by direction.
-    Go { original: u32, reply: u32, xlat: Option<u32> },
+    Go {
+        original: u32,
+        reply: u32,
+        xlat: Option<u32>,
+    },
     /// To an instance of this gateway.
     Via(GatewayId),
 }
@@ -36,13 +40,16 @@ pub(crate) struct Verdict {
     pub tenant: OwnerId,
 }
 
+/// What a pair class says: the boxes with entries, and the refusal for the rest.
+type PairVerdicts = (Vec<(ServiceBox, u32)>, Option<u32>);
+
 /// Numbers handed out, in the order of first use.
 #[derive(Default)]
 pub(crate) struct Verdicts {
     numbers: BTreeMap<Verdict, u32>,
     /// The same by number.
     list: Vec<Verdict>,
-    pairs: BTreeMap<(Vec<(ServiceBox, u32)>, Option<u32>), u32>,
+    pairs: BTreeMap<PairVerdicts, u32>,
     /// Gateway nodes that this node sends to.
     pub instances: Vec<NodeId>,
     /// Class numbers handed out.
@@ -90,7 +97,7 @@ impl Lowering<'_> {
             .map(|((b, _), v)| (*b, *v))
             .collect();
         let next = numbers::PAIR | small(self.verdicts.pairs.len() + 1);
-        let key = (boxes, rest);
+        let key: PairVerdicts = (boxes, rest);
         if let Some(known) = self.verdicts.pairs.get(&key) {
             return *known;
         }
@@ -126,7 +133,12 @@ impl Lowering<'_> {
                 self.rules.put(Table::Protocol, key, value(), note);
             }
             Fields::Ports => {
-                let key = vec![Atom::Mark(pair), Atom::Proto(lo, hi), Atom::Port(b.x.0, b.x.1), Atom::Port(b.y.0, b.y.1)];
+                let key = vec![
+                    Atom::Mark(pair),
+                    Atom::Proto(lo, hi),
+                    Atom::Port(b.x.0, b.x.1),
+                    Atom::Port(b.y.0, b.y.1),
+                ];
                 self.rules.put(Table::Verdict, key, value(), note);
             }
             Fields::Icmp => {
@@ -233,7 +245,11 @@ impl Lowering<'_> {
         let tenant = &self.c.model.owners[verdict.tenant].name;
         let (rule_name, place) = self.who_name(Who::Rule(rule));
         let full = format!("partywall {tenant} {rule_name} {word}: ");
-        let prefix = if full.len() <= 127 { full } else { format!("partywall {} {word}: ", crate::names::digest8(&full)) };
+        let prefix = if full.len() <= 127 {
+            full
+        } else {
+            format!("partywall {} {word}: ", crate::names::digest8(&full))
+        };
         let name = format!("log{}", self.rules.logs.len() + 1);
         self.rules.logs.push(LogChain { name: name.clone(), prefix, note: format!("{rule_name} {place}") });
         self.rules.put(Table::Log, vec![Atom::Class(number)], Some(Atom::Call(name)), place);
@@ -255,7 +271,9 @@ impl Lowering<'_> {
             let key = vec![Atom::Mark(numbers::GATEWAY | small(index)), cell(there)];
             self.rules.put(Table::Row, key, Some(Atom::Mark(row)), name.clone());
             for here in 0..cells {
-                let Some(node) = buckets::instance_of(&self.c.model, &instances, buckets::bucket(there, here)) else {
+                let Some(node) =
+                    buckets::instance_of(&self.c.model, &instances, buckets::bucket(there, here))
+                else {
                     continue;
                 };
                 let mark = self.instance_mark(node);
