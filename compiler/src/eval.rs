@@ -206,7 +206,8 @@ fn passes(c: &Compiled, id: ExposureId, flow: &Flow) -> bool {
     });
     let shown = |seen: u128| {
         c.spaces[flow.dst.owner].sources.get(flow.family, seen).is_some_and(|r| match &r.target {
-            Source::Client { owner, real, exposures, .. } | Source::External { owner, real, exposures, .. } => {
+            Source::Client { owner, real, exposures, .. }
+            | Source::External { owner, real, exposures, .. } => {
                 *owner == flow.src.owner
                     && seen - r.lo + real == flow.src.address
                     && exposures.binary_search(&id).is_ok()

@@ -4,9 +4,9 @@
 //! channels on which flows are possible, `eval` decides packets. Verifier and backends read `compiled` and call `eval`.
 
 pub mod algebra;
-pub mod checks;
 pub mod buckets;
 mod channels;
+pub mod checks;
 mod compile;
 pub mod compiled;
 pub mod config;

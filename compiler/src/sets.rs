@@ -75,7 +75,11 @@ impl EndSet {
 
     /// The first owner of whom `only` holds and of whose own addresses the set has some.
     #[must_use]
-    pub fn some_owner(&self, owners: &Arena<OwnerId, Owner>, only: impl Fn(OwnerId) -> bool) -> Option<OwnerId> {
+    pub fn some_owner(
+        &self,
+        owners: &Arena<OwnerId, Owner>,
+        only: impl Fn(OwnerId) -> bool,
+    ) -> Option<OwnerId> {
         let has = |id: OwnerId, part: &AddrSet| only(id) && part.overlaps(&owners[id].universe);
         let listed = self.owners.iter().find(|(id, part)| has(*id, part)).map(|(id, _)| *id);
         if self.rest.is_empty() {

@@ -173,13 +173,7 @@ fn longest<T>(mut list: Vec<(u8, T)>) -> Option<(u8, T)> {
 }
 
 /// Client prefixes of tenant `t` that hold `a`: (length, the client, the exposures of that client there).
-fn clients<'a>(
-    m: &'a Model,
-    t: OwnerId,
-    f: Family,
-    a: u128,
-    tenants: bool,
-) -> Vec<(u8, (End, &'a Exposure))> {
+fn clients(m: &Model, t: OwnerId, f: Family, a: u128, tenants: bool) -> Vec<(u8, (End, &Exposure))> {
     let mut out = vec![];
     for e in m.exposures.values().filter(|e| e.provider == t) {
         for (owner, map) in &e.shown {
