@@ -14,7 +14,7 @@ use partywall_node::lab::probe::{Expected, Outcome};
 use partywall_node::lab::{self, LabError, ProbeOptions};
 use std::process::Command;
 use std::time::{Duration, Instant};
-use support::{able, namespaces, options, project, run, scripts};
+use support::{Project, able, namespaces, options, project, run, scripts};
 
 const LONG: &str = "a-name-of-sixty-three-bytes-which-is-as-long-as-a-name-may-be-x";
 
@@ -165,17 +165,15 @@ fn a_killed_up_is_cleaned_away() {
     assert_eq!(lab::down(&options).unwrap(), 7);
 }
 
-/// Every probe of an example, with the artifacts that are built for it.
-fn example(name: &str, probes: usize) {
-    let project =
-        project(&support::read(format!("{}/../examples/{name}", env!("CARGO_MANIFEST_DIR")).as_ref()));
+/// Every probe of a project, with the artifacts that are built for it.
+fn forwards(name: &str, project: &Project, probes: usize) {
     let c = &project.compiled;
     if !able(c, name) {
         return;
     }
     let options = options(name);
     let artifacts = tempfile::tempdir().unwrap();
-    support::build(&project, artifacts.path());
+    support::build(project, artifacts.path());
     let built = lab::up(c, artifacts.path(), &options).unwrap();
     let report = lab::probe(c, &built, &ProbeOptions::default());
     lab::down(&options).unwrap();
@@ -184,14 +182,35 @@ fn example(name: &str, probes: usize) {
     assert!(report.summary.passed >= probes, "{}", report.table());
 }
 
+fn example(name: &str) -> Project {
+    project(&support::read(format!("{}/../examples/{name}", env!("CARGO_MANIFEST_DIR")).as_ref()))
+}
+
 #[test]
 fn quickstart_forwards_as_eval_says() {
-    example("01-quickstart", 20);
+    forwards("01-quickstart", &example("01-quickstart"), 25);
+}
+
+#[test]
+fn quickstart_over_an_ipv6_underlay() {
+    let mut files =
+        support::read(format!("{}/../examples/01-quickstart", env!("CARGO_MANIFEST_DIR")).as_ref());
+    for (_, text) in &mut files {
+        *text = text.replace("family ipv4", "family ipv6").replace("vtep 192.0.2.", "vtep 2001:db8::");
+    }
+    forwards("IPv6 underlay", &project(&files), 25);
 }
 
 #[test]
 fn datacenter_forwards_as_eval_says() {
-    example("02-datacenter", 95);
+    forwards("02-datacenter", &example("02-datacenter"), 100);
+}
+
+#[test]
+fn unusual_names_and_protocols_forward_as_eval_says() {
+    // As far as the nft target takes them.
+    let text = include_str!("lab/tiny.pw").replace("tap#web'1\\\"", "tap@web+1.2").replace("und#1", "und@1");
+    forwards("unusual names", &project(&[("tiny.pw".to_owned(), text)]), 17);
 }
 
 /// A node that forwards everything of the tenant, decides nothing and has counters that never move.
@@ -247,8 +266,10 @@ fn a_fabric_that_forwards_everything_is_seen_through() {
         ],
     );
     let built = lab::up(&c, artifacts.path(), &options).unwrap();
-    let report = lab::probe(&c, &built, &ProbeOptions::default());
-    let again = lab::probe(&c, &built, &ProbeOptions::default());
+    // What is to arrive does so at once here, and most of the rest is waited for in vain.
+    let impatient = ProbeOptions { patience: Duration::from_secs(1), ..ProbeOptions::default() };
+    let report = lab::probe(&c, &built, &impatient);
+    let again = lab::probe(&c, &built, &impatient);
     lab::down(&options).unwrap();
     let (report, again) = (report.unwrap(), again.unwrap());
     println!("{}", report.table());
@@ -264,10 +285,10 @@ fn a_fabric_that_forwards_everything_is_seen_through() {
         }
     }
     let by_name = |name: &'static str| report.probes.iter().filter(move |r| r.name.starts_with(name));
-    assert_eq!(by_name("forwarded").filter(|r| r.outcome == Outcome::Passed).count(), 7);
+    assert_eq!(by_name("forwarded").filter(|r| r.outcome == Outcome::Passed).count(), 8);
     let denied: Vec<_> = by_name("denied").map(|r| r.outcome).collect();
     assert_eq!(denied, [Outcome::Failed, Outcome::Failed, Outcome::Failed, Outcome::NoEndpoint]);
     let replied = by_name("forwarded").filter(|r| r.seen.as_ref().unwrap().reply == Some(true)).count();
-    assert_eq!(replied, 6, "all but the one of a protocol that nothing answers");
+    assert_eq!(replied, 6, "all but those of the two protocols that nothing answers");
     assert!(!report.ok());
 }

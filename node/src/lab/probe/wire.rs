@@ -20,6 +20,11 @@ const TTL: u8 = 64;
 /// UDP source port of injected encapsulated packets; any of the dynamic range will do (RFC 7348, 5).
 const OUTER_SOURCE_PORT: u16 = 55_555;
 
+/// IANA's protocol number of GRE, and a header of version 0 without options whose payload is for local experiments (RFC
+/// 2784, 2; IEEE 802's 0x88b5): connection tracking looks into it.
+const GRE: u8 = 47;
+const GRE_HEADER: [u8; 4] = [0, 0, 0x88, 0xb5];
+
 /// The payload of one shot.
 pub(crate) fn mark(run: u32, shot: u32, reply: bool) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
@@ -65,6 +70,7 @@ pub(crate) fn frame(from: [u8; 6], to: [u8; 6], f: &Fields, payload: &[u8]) -> O
         proto::ICMP => ip.icmpv4_raw(kind, code, rest).write(&mut out, payload),
         proto::ICMP6 => ip.icmpv6_raw(kind, code, rest).write(&mut out, payload),
         proto::SCTP => ip.write(&mut out, IpNumber::SCTP, &sctp_init(f.x, f.y, payload)),
+        GRE => ip.write(&mut out, IpNumber(GRE), &[&GRE_HEADER, payload].concat()),
         other => ip.write(&mut out, IpNumber(other), payload),
     };
     written.ok().map(|()| out)
