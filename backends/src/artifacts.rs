@@ -6,6 +6,7 @@ use compiler::Compiled;
 use compiler::ids::NodeId;
 use lang::diag::Diagnostic;
 use lang::source::Sources;
+use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -75,11 +76,17 @@ pub fn build(compiled: &Compiled, sources: &Sources, request: &Request) -> Resul
         .map(|(id, node)| (id, node.name.as_str()))
         .filter(|(_, name)| request.nodes.is_empty() || request.nodes.contains(*name))
         .collect();
-    for (id, name) in wanted {
-        match Nft.lower(compiled, sources, id) {
-            Ok(model) => {
-                let mut entry = NodeManifest { names: model.names.clone(), ..NodeManifest::default() };
-                for artifact in Nft.print(&model) {
+    let built: Vec<_> = wanted
+        .into_par_iter()
+        .map(|(id, name)| {
+            (name, Nft.lower(compiled, sources, id).map(|model| (Nft.print(&model), model.names)))
+        })
+        .collect();
+    for (name, node) in built {
+        match node {
+            Ok((artifacts, names)) => {
+                let mut entry = NodeManifest { names, ..NodeManifest::default() };
+                for artifact in artifacts {
                     let path = format!("{name}/{}", artifact.path);
                     entry.files.insert(path.clone(), blake3::hash(&artifact.bytes).to_hex().to_string());
                     files.push(Artifact { path, ..artifact });

@@ -52,6 +52,8 @@ settings() {
     done
     for dev in $WORKLOADS; do
         setting "ipv4/conf/$dev/proxy_arp" 1
+        # No answers for the node's other addresses.
+        setting "ipv4/conf/$dev/arp_ignore" 1
         setting "ipv4/neigh/$dev/proxy_delay" 0
         setting "ipv6/conf/$dev/proxy_ndp" 1
         setting "ipv6/neigh/$dev/proxy_delay" 0

@@ -325,7 +325,7 @@ fn compare(project: &Project, least: u64) {
 
 #[test]
 fn quickstart_decides_as_the_evaluator() {
-    compare(&folder(&examples().join("01-quickstart")), 2_000);
+    compare(&folder(&examples().join("01-quickstart")), 1_500);
 }
 
 #[test]

@@ -433,8 +433,14 @@ impl Lowering<'_> {
         }
         let masquerade = self.masquerade(space, other, family, scope);
         parts.extend(masquerade.map(|a| a.to_string()));
-        let parts: Vec<&[u8]> = parts.iter().map(String::as_bytes).collect();
-        let xlat = numbers::digest32(&parts);
+        let bytes: Vec<&[u8]> = parts.iter().map(String::as_bytes).collect();
+        let xlat = numbers::digest32(&bytes);
+        let known = self.verdicts.translations.entry(xlat).or_insert_with(|| parts.clone());
+        if *known != parts {
+            self.rules
+                .contradictions
+                .push(format!("{xlat:#010x} is the digest of {known:?} and of {parts:?}"));
+        }
         match exposure {
             Some(id) => self.exposure_entries(xlat, id, space, family),
             None => {

@@ -55,6 +55,7 @@ pub fn lower(c: &Compiled, sources: &Sources, node: NodeId) -> Result<Model, Vec
             l.compute()
         }
         l.emit_verdicts();
+        l.numbers_suffice();
     }
     if let Some(first) = l.rules.contradictions.first() {
         let message =
@@ -117,6 +118,7 @@ impl Lowering<'_> {
             );
         }
         self.devices();
+        self.digests();
         for id in self.gateways_concerned() {
             let gateway = &self.c.model.gateways[id];
             if !gateway.stateful {
@@ -139,6 +141,57 @@ impl Lowering<'_> {
                     )
                     .label("not `symmetric`, with more than one instance")
                     .help("write `affinity symmetric`, or one instance"),
+                );
+            }
+        }
+    }
+
+    /// Classes and verdicts are numbered with 24 bits.
+    fn numbers_suffice(&mut self) {
+        let node = &self.c.model.nodes[self.node];
+        let used = self.verdicts.most();
+        if used < 0x00ff_0000 {
+            return;
+        }
+        self.diagnostics.push(
+            Diagnostic::new(
+                Code::PW0803,
+                node.span,
+                format!("node `{}` needs {used} classes or verdicts, and there are 16,711,680", node.name),
+            )
+            .label("too many different decisions for one node")
+            .help("put fewer tenants on one node"),
+        );
+    }
+
+    /// What is numbered by a digest must not meet another of its kind: two names or addresses would be one thing.
+    fn digests(&mut self) {
+        let model = &self.c.model;
+        let mut macs = BTreeMap::new();
+        for node in model.nodes.values() {
+            if let Some(other) = macs.insert(numbers::router_mac(node.vtep), node) {
+                let message =
+                    format!("the router MACs of the nodes `{}` and `{}` would be one", other.name, node.name);
+                self.diagnostics.push(
+                    Diagnostic::new(Code::PW0801, node.vtep_span, message)
+                        .label("a digest of this address meets the other's")
+                        .related(other.vtep_span, "the other address")
+                        .help("give one of the two another VTEP address"),
+                );
+            }
+        }
+        let mut tables = BTreeMap::new();
+        for external in model.owners.values().filter(|o| !o.is_tenant()) {
+            if let Some(other) = tables.insert(numbers::external_mark(&external.name), external) {
+                let message = format!(
+                    "the routing tables of the externals `{}` and `{}` would be one",
+                    other.name, external.name
+                );
+                self.diagnostics.push(
+                    Diagnostic::new(Code::PW0801, external.span, message)
+                        .label("a digest of this name meets the other's")
+                        .related(other.span, "the other name")
+                        .help("rename one of the two"),
                 );
             }
         }

@@ -55,9 +55,17 @@ pub(crate) struct Verdicts {
     /// Class numbers handed out.
     pub sources: u32,
     pub destinations: u32,
+    /// Translations by number, with what each is a digest of.
+    pub translations: BTreeMap<u32, Vec<String>>,
 }
 
 impl Verdicts {
+    /// How many numbers of one kind are used, at most.
+    pub fn most(&self) -> usize {
+        let classes = self.sources.max(self.destinations);
+        self.list.len().max(self.pairs.len()).max(usize::try_from(classes).unwrap_or(usize::MAX))
+    }
+
     fn get(&self, number: u32) -> Option<Verdict> {
         let index = usize::try_from(number & !numbers::KIND).ok()?.checked_sub(1)?;
         self.list.get(index).copied()
