@@ -218,7 +218,14 @@ impl<'a> Chooser<'a> {
                 let (protocol, x, y) = self.fields(family, b)?;
                 let packet = Packet { space: src.owner, family, src: src.address, dst, protocol, x, y };
                 let shot = self.shot(packet)?;
-                let fits = !shot.decision.allow && shot.decision.reason == reason && !self.to_host(&packet);
+                // A node knows the addresses of endpoints only; to any other of a tenant's it has no route.
+                let known = |to: End| {
+                    !self.c.model.owners[to.owner].is_tenant() || self.stations.at(family, to).is_some()
+                };
+                let fits = !shot.decision.allow
+                    && shot.decision.reason == reason
+                    && !self.to_host(&packet)
+                    && shot.decision.to.is_none_or(known);
                 fits.then_some(shot)
             })
     }
