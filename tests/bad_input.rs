@@ -80,11 +80,20 @@ fn invalid_utf8() {
 
 #[test]
 fn a_hundred_thousand_errors_are_a_capped_list() {
-    for line in ["node\n", "policy p in t { deny any -> \n", "}\n", "$\n", "\"\n", "10.1.0.999\n"] {
+    // What comes of one stray sign repeated is one finding; of errors that stand each for itself, a list that is cut off.
+    for (line, cut_off) in [
+        ("node\n", true),
+        ("policy p in t { deny any -> \n", true),
+        ("}\n", false),
+        ("$\n", true),
+        ("\"\n", true),
+        ("10.1.0.999\n", true),
+    ] {
         let mut found = codes(line.repeat(100_000).as_bytes());
         found.retain(|code| code.starts_with("PW00"));
         assert!(found.len() < 1_000, "{line:?} gives {} findings", found.len());
-        assert!(found.contains(&"PW0010".to_owned()), "{line:?}: {found:?}");
+        assert!(!found.is_empty(), "{line:?}");
+        assert_eq!(found.contains(&"PW0010".to_owned()), cut_off, "{line:?}: {found:?}");
     }
     everywhere("node\n".repeat(100_000).as_bytes());
 }

@@ -149,6 +149,8 @@ fn every_code_that_is_reported_is_tested() {
         sources(&["rs"]).iter().any(|path| {
             path.components().any(|c| c.as_os_str() == "src")
                 && !path.starts_with("src")
+                // Renderers sort codes and report nothing.
+                && !path.starts_with("lang/src/render")
                 && text(path).contains(&name)
         })
     };
@@ -185,7 +187,7 @@ fn nothing_is_left_for_later_and_no_check_is_silenced() {
         ("as an ", "AI"),
     ];
     let mut complaints = Vec::new();
-    for path in sources(&[]) {
+    for path in sources(&[]).into_iter().filter(|path| path.extension().is_none_or(|e| e != "lock")) {
         for (number, line) in (1..).zip(text(&path).lines()) {
             for (first, second) in words {
                 if line.contains(&format!("{first}{second}")) {
