@@ -8,4 +8,5 @@ mod commands;
 pub mod exit;
 mod logging;
 pub mod output;
+mod place;
 pub mod project;

@@ -1,16 +1,31 @@
 //! Diagnostics for people and for programs. The renderers add no meaning and keep the order they are given;
 //! [`sort`] gives the one order.
 
+mod ci;
 pub mod concise;
+mod fingerprint;
+mod github;
+mod gitlab;
 pub mod human;
 pub mod json;
+mod junit;
+mod line_hash;
+mod rdjson;
+mod sarif;
 
 use crate::diag::Diagnostic;
 use crate::source::Sources;
 
+pub use ci::CiOptions;
 pub use concise::concise;
+pub use fingerprint::fingerprints;
+pub use github::github;
+pub use gitlab::gitlab;
 pub use human::human;
 pub use json::{JsonOptions, json};
+pub use junit::junit;
+pub use rdjson::rdjson;
+pub use sarif::{MOST_RESULTS as MOST_SARIF_RESULTS, sarif};
 
 /// Sorts by path, line, column and code, and leaves out exact repeats. Nothing else than the diagnostics
 /// themselves and the paths decides.

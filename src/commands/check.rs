@@ -4,6 +4,7 @@ use crate::analysis::{self, Analysis};
 use crate::cli::{Global, HERE, Judging, Levels, Proving};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::Out;
+use crate::place;
 use clap::{Args, ValueEnum};
 use lang::render;
 use std::path::PathBuf;
@@ -33,28 +34,52 @@ enum Format {
     Concise,
     /// One document, for tools
     Json,
+    /// SARIF 2.1.0, for GitHub code scanning
+    Sarif,
+    /// Workflow commands, for annotations of GitHub Actions: the ten worst findings
+    Github,
+    /// GitLab's code quality report
+    Gitlab,
+    /// JUnit XML, for viewers of test results
+    Junit,
+    /// reviewdog's diagnostic format
+    Rdjson,
 }
 
 pub fn run(global: &Global, args: &CheckArgs) -> Outcome {
     let analysis = analysis::analyse(&args.path, &args.judging, &args.proving, &args.levels)?;
     let mut out = Out::new();
-    out.text(&text(&analysis, args.format, global.color_stdout())?)?;
+    out.text(&text(&analysis, args, global.color_stdout())?)?;
     out.flush()?;
     Ok(Exit::findings(analysis.has_errors()))
 }
 
-fn text(analysis: &Analysis, format: Format, color: bool) -> Result<String, Failure> {
+fn text(analysis: &Analysis, args: &CheckArgs, color: bool) -> Result<String, Failure> {
     let (sources, findings) = (&analysis.sources, &analysis.findings);
-    Ok(match format {
-        Format::Human => human(analysis, color),
-        Format::Concise => render::concise(sources, findings),
+    let version = env!("CARGO_PKG_VERSION");
+    let project = analysis.project();
+    // Who reads a report of continuous integration knows the repository, not the project's folder in it.
+    let prefix = || place::in_repository(&args.path);
+    match args.format {
+        Format::Human => Ok(human(analysis, color)),
+        Format::Concise => Ok(render::concise(sources, findings)),
         Format::Json => {
-            let options =
-                render::JsonOptions { version: env!("CARGO_PKG_VERSION"), project: analysis.project() };
-            render::json(sources, findings, options)
-                .map_err(|e| Failure::new(format!("cannot write the findings as JSON: {e}")))?
+            render::json(sources, findings, render::JsonOptions { version, project }).map_err(unwritten)
         }
-    })
+        Format::Sarif => {
+            let options = render::CiOptions { version, project, prefix: &prefix() };
+            render::sarif(sources, findings, options).map_err(unwritten)
+        }
+        Format::Github => Ok(render::github(sources, findings, &prefix())),
+        Format::Gitlab => render::gitlab(sources, findings, &prefix()).map_err(unwritten),
+        Format::Junit => render::junit(sources, findings, &prefix()).map_err(unwritten),
+        // reviewdog itself adds the way from the repository's root to the working folder.
+        Format::Rdjson => render::rdjson(sources, findings, &place::from_here(&args.path)).map_err(unwritten),
+    }
+}
+
+fn unwritten(error: impl std::fmt::Display) -> Failure {
+    Failure::new(format!("cannot write the findings: {error}"))
 }
 
 /// Nobody reads more findings than this with their source.

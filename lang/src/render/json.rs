@@ -115,7 +115,7 @@ pub struct Witness<'a> {
 
 impl<'a> Witness<'a> {
     /// `None` where the texts are no JSON.
-    fn of(text: &'a WitnessText) -> Option<Self> {
+    pub(super) fn of(text: &'a WitnessText) -> Option<Self> {
         Some(Self {
             packet: serde_json::from_str(&text.packet_json).ok()?,
             decision: serde_json::from_str(&text.decision_json).ok()?,
