@@ -38,7 +38,8 @@ pub fn junit(sources: &Sources, diagnostics: &[Diagnostic], prefix: &str) -> Res
         }
         report.add_test_suite(suite);
     }
-    let mut text = report.to_string()?;
+    // The two characters that XML has no way to write and `quick_junit` lets through.
+    let mut text = report.to_string()?.replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}");
     if !text.ends_with('\n') {
         text.push('\n');
     }
