@@ -158,8 +158,12 @@ pub fn analyse(
 ) -> Result<Analysis, Failure> {
     let project = project::load(path)?;
     let today = judging.today();
-    let options =
-        verifier::Options { budget: proving.solver_budget, jobs: judging.jobs.map(NonZeroUsize::get) };
+    let options = verifier::Options {
+        budget: proving.solver_budget,
+        jobs: judging.jobs.map(NonZeroUsize::get),
+        certify: proving.certify,
+        ..Default::default()
+    };
     judging.run(|| {
         let mut stage = compile(&project, today)?;
         let start = Instant::now();

@@ -91,6 +91,10 @@ pub struct Proving {
     /// is undecided (PW0901)
     #[arg(long, value_name = "N", default_value_t = verifier::Options::DEFAULT_BUDGET)]
     pub solver_budget: u32,
+    /// Let Z3 confirm every verdict on conflicts and dead rules, not only that dead rules are dead; a contradiction is
+    /// an internal error
+    #[arg(long)]
+    pub certify: bool,
 }
 
 /// What findings weigh.

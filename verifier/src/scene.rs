@@ -252,7 +252,8 @@ impl Search<'_, '_> {
 }
 
 /// The addresses of an owner's declared endpoints.
-fn endpoint_addresses(c: &Compiled, owner: OwnerId, family: Family) -> RangeSet {
+#[must_use]
+pub fn endpoint_addresses(c: &Compiled, owner: OwnerId, family: Family) -> RangeSet {
     let endpoints = c.model.endpoints.values().filter(|e| e.tenant == owner);
     let addresses = endpoints.flat_map(|e| &e.addresses).map(|a| parse_addr(*a));
     RangeSet::from_ranges(addresses.filter(|(f, _)| *f == family).map(|(_, a)| (a, a)).collect())

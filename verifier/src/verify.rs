@@ -4,6 +4,9 @@ use crate::checks::conflict::{Pair, Pairs};
 use crate::checks::shadow::Alive;
 use crate::checks::view::{self, ViewScene};
 use crate::checks::{Findings, Task, conflict, isolate, reach, shadow, tests};
+use crate::cover;
+use crate::cover::certify::{Certificate, Subject, certify};
+use crate::cover::view::Shown;
 use crate::solver::Fault;
 use compiler::Compiled;
 use compiler::ids::{Id as _, OwnerId, RuleId};
@@ -17,6 +20,21 @@ pub struct Options {
     pub budget: u32,
     /// Threads; `None`: one per core. No output depends on it.
     pub jobs: Option<usize>,
+    /// What decides PW0401, PW0402 and PW0404.
+    pub engine: Engine,
+    /// Confirm every verdict of the engine a second time. Without it, Z3 confirms that dead rules are dead, and the evaluator that
+    /// living ones live, but for lists of more than some four thousand rules.
+    pub certify: bool,
+}
+
+/// Engines that give the same findings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Engine {
+    /// Box subtraction, its verdicts certified by Z3; Z3 alone where there are too many boxes.
+    #[default]
+    Boxes,
+    /// Z3 alone: slow on long lists, and what the other is tested against.
+    Z3,
 }
 
 impl Options {
@@ -26,7 +44,7 @@ impl Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { budget: Self::DEFAULT_BUDGET, jobs: None }
+        Self { budget: Self::DEFAULT_BUDGET, jobs: None, engine: Engine::Boxes, certify: false }
     }
 }
 
@@ -46,8 +64,8 @@ pub struct Verdicts {
 /// # Errors
 /// The solver and the reference evaluator contradict each other, or the solver fails: no verdict is to be had.
 pub fn verify(c: &Compiled, options: &Options) -> Result<Verdicts, Fault> {
-    let task = Task { c, budget: options.budget };
-    let run = || all(task);
+    let task = Task { c, budget: options.budget, certify: options.certify };
+    let run = || all(task, options.engine);
     let findings = match rayon::ThreadPoolBuilder::new().num_threads(options.jobs.unwrap_or(0)).build() {
         Ok(pool) => pool.install(run),
         // No threads to be had: the calling one will do.
@@ -60,15 +78,7 @@ pub fn verify(c: &Compiled, options: &Options) -> Result<Verdicts, Fault> {
     Ok(Verdicts { diagnostics, skipped: c.model.tainted.clone(), undecided: findings.undecided })
 }
 
-/// What one view has shown.
-struct ViewResult {
-    pairs: Pairs,
-    findings: Findings,
-    /// Platform rules whose life in this view is undecided.
-    undecided: Vec<RuleId>,
-}
-
-fn all(task: Task<'_>) -> Result<Findings, Fault> {
+fn all(task: Task<'_>, engine: Engine) -> Result<Findings, Fault> {
     let c = task.c;
     // By rule: some view has shown that it decides. It only saves questions: a platform rule is judged dead after every view
     // was asked about it.
@@ -80,12 +90,21 @@ fn all(task: Task<'_>) -> Result<Findings, Fault> {
         .filter(|(id, o)| o.is_tenant() && !task.tainted(*id))
         .map(|(id, _)| id)
         .collect();
-    let views: Vec<ViewResult> =
-        tenants.par_iter().map(|tenant| one_view(task, *tenant, &alive)).collect::<Result<_, Fault>>()?;
+    let views: Vec<Shown> = tenants
+        .par_iter()
+        .map(|tenant| match engine {
+            Engine::Boxes => match cover::view::one_view(task, *tenant, &alive)? {
+                Some(shown) => Ok(shown),
+                None => one_view(task, *tenant, &alive),
+            },
+            Engine::Z3 => one_view(task, *tenant, &alive),
+        })
+        .collect::<Result<_, Fault>>()?;
 
     let mut out = Findings::default();
     let mut pairs = Pairs::new();
     let mut undecided: Vec<RuleId> = Vec::new();
+    let mut certificates: Vec<Certificate> = Vec::new();
     for view in views {
         for (key, pair) in view.pairs {
             let known = pairs.entry(key).or_insert(pair);
@@ -94,19 +113,33 @@ fn all(task: Task<'_>) -> Result<Findings, Fault> {
             }
         }
         undecided.extend(view.undecided);
+        certificates.extend(view.certificates);
         out.append(view.findings);
     }
     out.append(conflict::report(task, &pairs));
 
     let is_alive = |id: RuleId| alive.get(id.index()).is_some_and(|flag| flag.load(Ordering::Relaxed));
     let platform: Vec<RuleId> = platform_rules(task).filter(|id| !is_alive(*id)).collect();
-    let judged: Vec<Findings> = platform
+    let judged: Vec<(Findings, Vec<Certificate>)> = platform
         .par_iter()
-        .map(|id| platform_rule(task, *id, &tenants, undecided.contains(id)))
+        .map(|id| {
+            if !shadow::judged(task, *id) {
+                return Ok((Findings::default(), Vec::new()));
+            }
+            if undecided.contains(id) {
+                return Ok((shadow::undecided(task, *id), Vec::new()));
+            }
+            match engine {
+                Engine::Boxes => cover::view::platform_rule(task, *id, &tenants),
+                Engine::Z3 => Ok((platform_rule(task, *id, &tenants)?, Vec::new())),
+            }
+        })
         .collect::<Result<_, Fault>>()?;
-    for findings in judged {
+    for (findings, more) in judged {
         out.append(findings);
+        certificates.extend(more);
     }
+    out.append(certified(task, certificates, &pairs)?);
 
     let tests: Vec<Findings> =
         c.model.tests.par_iter().map(|t| tests::test(task, t)).collect::<Result<_, Fault>>()?;
@@ -133,11 +166,11 @@ fn platform_rules(task: Task<'_>) -> impl Iterator<Item = RuleId> {
     policies.flat_map(|p| p.rules.iter().copied())
 }
 
-/// Conflicts in a view, its tenant's dead rules, and which platform rules live in it.
-fn one_view(task: Task<'_>, tenant: OwnerId, alive: &[AtomicBool]) -> Result<ViewResult, Fault> {
+/// Conflicts in a view, its tenant's dead rules, and which platform rules live in it, with Z3 alone.
+fn one_view(task: Task<'_>, tenant: OwnerId, alive: &[AtomicBool]) -> Result<Shown, Fault> {
     let c = task.c;
     let mut scenes = view::scenes(task, tenant);
-    let mut result = ViewResult { pairs: Pairs::new(), findings: Findings::default(), undecided: Vec::new() };
+    let mut result = Shown::default();
     for at in &mut scenes {
         conflict::conflicts(c, at, &mut result.pairs)?;
     }
@@ -167,23 +200,12 @@ fn own_rule<'c>(task: Task<'c>, scenes: &mut [ViewScene<'c>], id: RuleId) -> Res
     match shadow::alive(task, scenes, id)? {
         Alive::Yes => Ok(Findings::default()),
         Alive::No => shadow::report(task, scenes, id),
-        Alive::Undecided => Ok(undecided_rule(task, id)),
+        Alive::Undecided => Ok(shadow::undecided(task, id)),
     }
 }
 
-/// A platform rule that was found to decide in no view.
-fn platform_rule(
-    task: Task<'_>,
-    id: RuleId,
-    tenants: &[OwnerId],
-    undecided: bool,
-) -> Result<Findings, Fault> {
-    if !shadow::judged(task, id) {
-        return Ok(Findings::default());
-    }
-    if undecided {
-        return Ok(undecided_rule(task, id));
-    }
+/// A platform rule that was found to decide in no view, with Z3 alone.
+fn platform_rule(task: Task<'_>, id: RuleId, tenants: &[OwnerId]) -> Result<Findings, Fault> {
     let mut scenes = Vec::new();
     for tenant in tenants {
         scenes.extend(view::scenes_of(task, *tenant, id));
@@ -191,9 +213,25 @@ fn platform_rule(
     shadow::report(task, &mut scenes, id)
 }
 
-fn undecided_rule(task: Task<'_>, id: RuleId) -> Findings {
-    let rule = &task.c.model.rules[id];
+/// Has Z3 confirm what boxes have covered; what it cannot confirm within the budget is undecided.
+fn certified(task: Task<'_>, mut certificates: Vec<Certificate>, pairs: &Pairs) -> Result<Findings, Fault> {
+    if !task.certify {
+        // Of pairs there can be as many as the square of the rules.
+        certificates.retain(|certificate| matches!(certificate.subject, Subject::Rule(_)));
+    }
+    let model = &task.c.model;
     let mut out = Findings::default();
-    out.undecided(task, rule.span, &format!("whether `{}` ever decides", rule.name), Some(&rule.name));
-    out
+    for subject in certify(task, &certificates)? {
+        match subject {
+            Subject::Rule(id) => out.append(shadow::undecided(task, id)),
+            Subject::Pair(a, b) => {
+                let key = (model.rules[a].rank, model.rules[b].rank);
+                if !pairs.contains_key(&key) {
+                    let known = Pairs::from([(key, (a, b, Pair::Undecided))]);
+                    out.append(conflict::report(task, &known));
+                }
+            }
+        }
+    }
+    Ok(out)
 }

@@ -52,15 +52,7 @@ pub fn conflicts(c: &Compiled, at: &mut ViewScene<'_>, pairs: &mut Pairs) -> Res
                     }
                     let term = properties::both_decide(&mut at.scene.encoder.pool, tier, a, b);
                     let (a, b) = (a.1.rule, b.1.rule);
-                    let shows = |flow: &Flow| {
-                        let rules = eval::tier_rules(
-                            c,
-                            c.views[tenant].get(position).map_or(&[], Vec::as_slice),
-                            flow,
-                        );
-                        let deciding = replay::deciding(c, tenant, way, flow);
-                        [a, b].iter().all(|r| rules.contains(r) && deciding.contains(r))
-                    };
+                    let shows = |flow: &Flow| both_decide(c, (tenant, way, position), (a, b), flow);
                     match at.scene.witness(term, &shows)? {
                         Found::No => {}
                         Found::Yes(flow) => {
@@ -81,18 +73,36 @@ fn rank(c: &Compiled, rule: RuleId) -> u32 {
     c.model.rules[rule].rank
 }
 
-/// The pairs of rules of two policies whose verdicts differ on this way. An `allow via` through a gateway that is not the
-/// flow's own is PW0505 and gives no second finding here.
+/// Whether the evaluator has both rules decide the flow, in this tier of a view.
+#[must_use]
+pub fn both_decide(
+    c: &Compiled,
+    (tenant, way, tier): (OwnerId, Way, usize),
+    (a, b): (RuleId, RuleId),
+    flow: &Flow,
+) -> bool {
+    let rules = eval::tier_rules(c, c.views[tenant].get(tier).map_or(&[], Vec::as_slice), flow);
+    let deciding = replay::deciding(c, tenant, way, flow);
+    [a, b].iter().all(|r| rules.contains(r) && deciding.contains(r))
+}
+
+/// Whether the rule is an `allow via` through a gateway that is not the flow's own: that is PW0505, and gives no second finding.
+#[must_use]
+pub fn astray(c: &Compiled, way: Way, rule: RuleId) -> bool {
+    match c.model.rules[rule].action {
+        Action::Allow { via: Some(gateway) } => !way.intra && way.gateway != Some(gateway),
+        _ => false,
+    }
+}
+
+/// The pairs of rules of two policies whose verdicts differ on this way.
 fn disagreeing<'t>(
     c: &Compiled,
     way: Way,
     first: &'t PolicyTerms,
     second: &'t PolicyTerms,
 ) -> Vec<(&'t RuleTerms, &'t RuleTerms)> {
-    let astray = |r: &RuleTerms| match c.model.rules[r.rule].action {
-        Action::Allow { via: Some(gateway) } => !way.intra && way.gateway != Some(gateway),
-        _ => false,
-    };
+    let astray = |r: &RuleTerms| astray(c, way, r.rule);
     let firsts = first.rules.iter().filter(|r| !astray(r));
     firsts
         .flat_map(|a| second.rules.iter().filter(|r| !astray(r)).map(move |b| (a, b)))

@@ -23,6 +23,8 @@ pub struct Task<'c> {
     pub c: &'c Compiled,
     /// Z3's resource limit for one question.
     pub budget: u32,
+    /// Whether every verdict is to be confirmed a second time, whatever it costs.
+    pub certify: bool,
 }
 
 /// What a check has found.

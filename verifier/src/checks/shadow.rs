@@ -103,18 +103,36 @@ pub fn judged(task: Task<'_>, id: RuleId) -> bool {
 
 /// What stands before a rule and takes flows from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Blocker {
+pub enum Blocker {
     Rule(RuleId),
     Exposure(ExposureId),
 }
 
-/// A blocker over all scenes.
+/// A blocker over all channels.
 #[derive(Debug, Clone, Copy, Default)]
-struct Weight {
+pub struct Weight {
     /// Number of (source, destination, service) points that it has in common with the rule.
-    overlap: f64,
+    pub overlap: f64,
     /// It gives another verdict than the rule.
-    differs: bool,
+    pub differs: bool,
+}
+
+/// What an engine knows of a rule that decides nothing.
+pub trait Coverage {
+    /// What may take flows of the rule.
+    fn weights(&self) -> &BTreeMap<Blocker, Weight>;
+
+    /// Whether these blockers take every possible flow that the rule matches; `None` if that is undecided.
+    ///
+    /// # Errors
+    /// The solver contradicts the evaluator.
+    fn covers(&mut self, cover: &[Blocker]) -> Result<Option<bool>, Fault>;
+
+    /// The first possible flow that the rule matches.
+    ///
+    /// # Errors
+    /// The solver contradicts the evaluator.
+    fn witness(&mut self) -> Result<Option<(ChannelId, Flow)>, Fault>;
 }
 
 /// One scene in which the rule matches, with the flows that each blocker takes there.
@@ -134,6 +152,20 @@ pub fn report<'c>(task: Task<'c>, scenes: &mut [ViewScene<'c>], id: RuleId) -> R
     for at in scenes {
         parts.extend(part(task, at, id, &mut weights));
     }
+    let (finding, _) = finding(task, &mut Parts { task, id, weights, parts }, id)?;
+    Ok(Findings { diagnostics: vec![finding], undecided: 0 })
+}
+
+/// The finding about a rule that decides nothing, and the blockers that it names.
+///
+/// # Errors
+/// The solver contradicts the evaluator.
+pub fn finding(
+    task: Task<'_>,
+    of: &mut dyn Coverage,
+    id: RuleId,
+) -> Result<(Diagnostic, Vec<Blocker>), Fault> {
+    let weights = of.weights().clone();
     let owner = task.c.model.policies[task.c.model.rules[id].policy].owner;
     let owner_of = |blocker: Blocker| match blocker {
         Blocker::Rule(r) => task.c.model.policies[task.c.model.rules[r].policy].owner,
@@ -141,20 +173,9 @@ pub fn report<'c>(task: Task<'c>, scenes: &mut [ViewScene<'c>], id: RuleId) -> R
     };
     let all: Vec<Blocker> = by_overlap(task, &weights, |_| true);
     let others: Vec<Blocker> = by_overlap(task, &weights, |b| owner_of(b) != owner);
-    let mut out = Findings::default();
     let allow = matches!(task.c.model.rules[id].action, Action::Allow { .. });
-    let overruled = allow && !others.is_empty() && covers(task, &mut parts, id, &others)? == Some(true);
-    let mut cover = if overruled { others } else { all };
-    // Irreducible: the smallest overlaps are dropped first, so that the largest stay.
-    let mut at = cover.len();
-    while at > 0 {
-        at -= 1;
-        let mut fewer = cover.clone();
-        fewer.remove(at);
-        if covers(task, &mut parts, id, &fewer)? == Some(true) {
-            cover = fewer;
-        }
-    }
+    let overruled = allow && !others.is_empty() && of.covers(&others)? == Some(true);
+    let cover = irreducible(if overruled { others } else { all }, of)?;
     let differs = |b: &Blocker| weights.get(b).is_some_and(|w| w.differs);
     let (code, severity) = match overruled {
         true => (Code::PW0404, Severity::Warning),
@@ -165,15 +186,39 @@ pub fn report<'c>(task: Task<'c>, scenes: &mut [ViewScene<'c>], id: RuleId) -> R
             (Code::PW0402, if error { Severity::Error } else { Severity::Warning })
         }
     };
-    let finding = describe(task, id, code, &cover, &differs).severity(severity);
-    out.diagnostics.push(match witness(task, &mut parts, id)? {
-        Some((channel, flow)) => match task.witness(channel, &flow) {
-            Some(text) => finding.witness(text),
-            None => finding,
-        },
-        None => finding,
-    });
-    Ok(out)
+    let mut finding = describe(task, id, code, &cover, &differs).severity(severity);
+    if let Some((channel, flow)) = of.witness()?
+        && let Some(text) = task.witness(channel, &flow)
+    {
+        finding = finding.witness(text);
+    }
+    Ok((finding, cover))
+}
+
+/// An irreducible part of blockers that cover, in their order: what is left when from the last to the first each one is dropped
+/// without which the others still cover, so that the largest overlaps stay.
+fn irreducible(mut blockers: Vec<Blocker>, of: &mut dyn Coverage) -> Result<Vec<Blocker>, Fault> {
+    // The last one that cannot be dropped ends the shortest prefix that covers together with those kept so far.
+    let mut kept: Vec<Blocker> = Vec::new();
+    loop {
+        let (mut least, mut most) = (0, blockers.len());
+        while least < most {
+            let middle = least + (most - least) / 2;
+            let fewer: Vec<Blocker> = blockers.iter().take(middle).chain(&kept).copied().collect();
+            if of.covers(&fewer)? == Some(true) {
+                most = middle;
+            } else {
+                least = middle + 1;
+            }
+        }
+        blockers.truncate(least);
+        match blockers.pop() {
+            Some(needed) => kept.push(needed),
+            None => break,
+        }
+    }
+    kept.reverse();
+    Ok(kept)
 }
 
 /// Blockers, largest overlap first; of equal ones the name that sorts first.
@@ -247,9 +292,7 @@ fn part<'s, 'c>(
                     blocker.matches
                 };
                 let name = Blocker::Rule(blocker.rule);
-                if pool.and([region, matches]) != Term::FALSE
-                    && weigh(name, Some(&c.model.rules[blocker.rule]), blocker.verdict)
-                {
+                if weigh(name, Some(&c.model.rules[blocker.rule]), blocker.verdict) {
                     regions.push((name, region));
                 }
             }
@@ -266,40 +309,45 @@ fn part<'s, 'c>(
     Some(Part { at, matches, regions })
 }
 
-/// Whether these blockers take every possible flow that the rule matches; `None` if that is undecided.
-fn covers(
-    task: Task<'_>,
-    parts: &mut [Part<'_, '_>],
+/// The rule in all scenes.
+struct Parts<'s, 'c> {
+    task: Task<'c>,
     id: RuleId,
-    cover: &[Blocker],
-) -> Result<Option<bool>, Fault> {
-    let mut undecided = false;
-    for part in parts {
-        let regions: Vec<Term> =
-            part.regions.iter().filter(|(b, _)| cover.contains(b)).map(|(_, region)| *region).collect();
-        let term = properties::uncovered(&mut part.at.scene.encoder.pool, part.matches, &regions);
-        match part.at.scene.ask(term, &|flow| replay::matches(task.c, id, flow))? {
-            Found::No => {}
-            Found::Yes(_) => return Ok(Some(false)),
-            Found::Undecided => undecided = true,
-        }
-    }
-    Ok(if undecided { None } else { Some(true) })
+    weights: BTreeMap<Blocker, Weight>,
+    parts: Vec<Part<'s, 'c>>,
 }
 
-/// The first possible flow that the rule matches.
-fn witness(
-    task: Task<'_>,
-    parts: &mut [Part<'_, '_>],
-    id: RuleId,
-) -> Result<Option<(ChannelId, Flow)>, Fault> {
-    for part in parts {
-        let matches = part.matches;
-        if let Found::Yes(flow) = part.at.scene.witness(matches, &|flow| replay::matches(task.c, id, flow))? {
-            return Ok(Some((part.at.channel, flow)));
-        }
+impl Coverage for Parts<'_, '_> {
+    fn weights(&self) -> &BTreeMap<Blocker, Weight> {
+        &self.weights
     }
-    Ok(None)
+
+    fn covers(&mut self, cover: &[Blocker]) -> Result<Option<bool>, Fault> {
+        let (c, id) = (self.task.c, self.id);
+        let mut undecided = false;
+        for part in &mut self.parts {
+            let regions: Vec<Term> =
+                part.regions.iter().filter(|(b, _)| cover.contains(b)).map(|(_, region)| *region).collect();
+            let term = properties::uncovered(&mut part.at.scene.encoder.pool, part.matches, &regions);
+            match part.at.scene.ask(term, &|flow| replay::matches(c, id, flow))? {
+                Found::No => {}
+                Found::Yes(_) => return Ok(Some(false)),
+                Found::Undecided => undecided = true,
+            }
+        }
+        Ok(if undecided { None } else { Some(true) })
+    }
+
+    fn witness(&mut self) -> Result<Option<(ChannelId, Flow)>, Fault> {
+        let (c, id) = (self.task.c, self.id);
+        for part in &mut self.parts {
+            let matches = part.matches;
+            if let Found::Yes(flow) = part.at.scene.witness(matches, &|flow| replay::matches(c, id, flow))? {
+                return Ok(Some((part.at.channel, flow)));
+            }
+        }
+        Ok(None)
+    }
 }
 
 fn describe(
@@ -361,7 +409,8 @@ fn list(names: &[String]) -> String {
 
 /// The size of what two rules (or a rule and a whole channel) have in common on a channel. As a floating-point number it
 /// only ranks blockers.
-fn overlap(channel: &Channel, family: Family, rule: &Rule, other: Option<&Rule>) -> f64 {
+#[must_use]
+pub fn overlap(channel: &Channel, family: Family, rule: &Rule, other: Option<&Rule>) -> f64 {
     let mut src = channel.src_set.family(family).clone();
     let mut dst = channel.dst_set.family(family).clone();
     let mut service = channel.service.intersect(&rule.service);
@@ -388,4 +437,13 @@ fn size(lo: u128, hi: u128) -> f64 {
 fn services(service: &ServiceSet) -> f64 {
     let of = |(lo, hi): (u16, u16)| size(lo.into(), hi.into());
     service.boxes.iter().map(|b| size(b.proto.0.into(), b.proto.1.into()) * of(b.x) * of(b.y)).sum()
+}
+
+/// PW0901 for a rule.
+#[must_use]
+pub fn undecided(task: Task<'_>, id: RuleId) -> Findings {
+    let rule = &task.c.model.rules[id];
+    let mut out = Findings::default();
+    out.undecided(task, rule.span, &format!("whether `{}` ever decides", rule.name), Some(&rule.name));
+    out
 }

@@ -19,6 +19,11 @@ pub struct ViewScene<'c> {
 }
 
 impl<'c> ViewScene<'c> {
+    #[must_use]
+    pub fn family(&self) -> Family {
+        self.scene.encoder.frame().family
+    }
+
     /// `None` if no flow of this family goes on the channel.
     #[must_use]
     pub fn new(task: Task<'c>, tenant: OwnerId, id: ChannelId, family: Family) -> Option<Self> {

@@ -13,8 +13,10 @@ mod brute;
 mod generate;
 
 mod checks;
+mod classbench;
 mod differential;
 mod encoding;
+mod engines;
 mod examples;
 mod solver;
 mod support;

@@ -1,0 +1,230 @@
+//! Z3 as the certifier of what boxes have covered.
+//!
+//! SOUNDNESS. A certificate says that a rule decides nothing (or that two rules never decide one flow) on one channel, in one view and
+//! family, and names what takes the flows. What is asked of Z3 shares nothing with the boxes: it is encoded from the model's sets by
+//! [`crate::encode`]. If no flow of the channel matches the subject and is in no taker's region, the verdict holds, where a region is
+//!
+//! - in the same policy before the rule, or in a policy that overrides it: what the taker matches;
+//! - in a higher tier, for a taker that does not `pass`: what it matches without what any `pass` matches that comes before it in its
+//!   policy or stands in one that overrides it (the tier decides there: see [`crate::cover::table`]); for one that does `pass`: what
+//!   it matches within such a region of another rule of its tier;
+//! - for an exposure: what no rule of the tier after which it stands matches.
+//!
+//! Anything else named as a taker takes nothing. Only Z3's `unsat` counts; `sat` is a contradiction and a [`Fault`].
+
+use crate::checks::Task;
+use crate::checks::shadow::Blocker;
+use crate::encode::{Encoder, Frame};
+use crate::replay;
+use crate::solver::{Answer, Fault, Solver, Z3};
+use crate::terms::{Pool, Term};
+use compiler::algebra::Family;
+use compiler::compiled::Channel;
+use compiler::eval::{self, Verdict};
+use compiler::ids::{ChannelId, OwnerId, PolicyId, RuleId};
+use rayon::prelude::*;
+
+/// Certificates in one question: enough to share its set-up, few enough for it to stay small.
+const BATCH: usize = 50;
+
+/// What a certificate is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// The rule decides nothing.
+    Rule(RuleId),
+    /// The rules, of two policies of one tier, decide no flow together.
+    Pair(RuleId, RuleId),
+}
+
+impl Subject {
+    /// The rules that match each flow in question.
+    #[must_use]
+    pub fn rules(self) -> Vec<RuleId> {
+        match self {
+            Self::Rule(id) => vec![id],
+            Self::Pair(a, b) => vec![a, b],
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    pub subject: Subject,
+    pub tenant: OwnerId,
+    pub channel: ChannelId,
+    pub family: Family,
+    pub by: Vec<Blocker>,
+}
+
+/// Has Z3 confirm each certificate; the subjects of those that spent their budget.
+///
+/// # Errors
+/// Z3 finds a flow that a certificate denies, or fails.
+pub fn certify(task: Task<'_>, certificates: &[Certificate]) -> Result<Vec<Subject>, Fault> {
+    let mut undecided = Vec::new();
+    for family in Family::BOTH {
+        let of: Vec<&Certificate> = certificates.iter().filter(|c| c.family == family).collect();
+        let batches: Vec<Vec<Subject>> =
+            of.par_chunks(BATCH).map(|batch| confirm(task, family, batch)).collect::<Result<_, Fault>>()?;
+        undecided.extend(batches.into_iter().flatten());
+    }
+    undecided.sort_unstable();
+    undecided.dedup();
+    Ok(undecided)
+}
+
+fn confirm(task: Task<'_>, family: Family, batch: &[&Certificate]) -> Result<Vec<Subject>, Fault> {
+    if ask(task, family, batch)?.0 == Answer::Unsat {
+        return Ok(Vec::new());
+    }
+    // Which one it is.
+    let mut undecided = Vec::new();
+    for one in batch {
+        match ask(task, family, &[*one])? {
+            (Answer::Unsat, _) => {}
+            (Answer::Unknown, _) => undecided.push(one.subject),
+            (Answer::Sat(values), dump) => {
+                let dump = format!("{values:?} contradicts the certificate {one:?}\n{dump}");
+                return Err(Fault::Mismatch { dump });
+            }
+        }
+    }
+    Ok(undecided)
+}
+
+/// Whether some flow contradicts one of the certificates, and the term that was asked.
+fn ask(task: Task<'_>, family: Family, batch: &[&Certificate]) -> Result<(Answer, String), Fault> {
+    let mut pool = Pool::new();
+    let mut gaps = Vec::with_capacity(batch.len());
+    for certificate in batch {
+        let Some(frame) = Frame::of_channel(&task.c.channels[certificate.channel], family) else { continue };
+        let mut encoder = Encoder::new(task.c, frame);
+        std::mem::swap(&mut encoder.pool, &mut pool);
+        gaps.push(gap(task, &mut encoder, certificate));
+        std::mem::swap(&mut encoder.pool, &mut pool);
+    }
+    let any = pool.or(gaps);
+    if any == Term::FALSE {
+        return Ok((Answer::Unsat, String::new()));
+    }
+    let mut solver = Z3::new(family, task.budget)?;
+    solver.assert(&pool, any)?;
+    let answer = solver.check()?;
+    let dump = if matches!(answer, Answer::Sat(_)) { pool.dump(any) } else { String::new() };
+    Ok((answer, dump))
+}
+
+/// The flows that contradict a certificate.
+fn gap(task: Task<'_>, encoder: &mut Encoder<'_>, certificate: &Certificate) -> Term {
+    let model = &task.c.model;
+    let channel = &task.c.channels[certificate.channel];
+    let mut parts = vec![encoder.possible(channel)];
+    for id in certificate.subject.rules() {
+        parts.push(encoder.rule(&model.rules[id], &channel.service));
+    }
+    let mut taken = Vec::with_capacity(certificate.by.len());
+    for blocker in &certificate.by {
+        taken.push(match blocker {
+            Blocker::Rule(id) => region(task, encoder, certificate, *id),
+            Blocker::Exposure(id) => {
+                let way = replay::way_of(task.c, certificate.channel, certificate.tenant);
+                let home = tier(task, certificate.subject);
+                match model.fabric.lowest_delegated().filter(|at| *at < home && way.exposure == Some(*id)) {
+                    Some(at) => {
+                        let rules = rules_of(task, certificate.tenant, at);
+                        let matched: Vec<Term> =
+                            rules.map(|r| encoder.rule(&model.rules[r], &channel.service)).collect();
+                        let any = encoder.pool.or(matched);
+                        encoder.pool.not(any)
+                    }
+                    None => Term::FALSE,
+                }
+            }
+        });
+    }
+    let taken = encoder.pool.or(taken);
+    parts.push(encoder.pool.not(taken));
+    encoder.pool.and(parts)
+}
+
+/// The tier in which the subject's rules stand.
+fn tier(task: Task<'_>, subject: Subject) -> usize {
+    let model = &task.c.model;
+    let (Subject::Rule(id) | Subject::Pair(id, _)) = subject;
+    model.policies[model.rules[id].policy].tier
+}
+
+/// The policies of a view in one tier.
+fn policies(task: Task<'_>, tenant: OwnerId, tier: usize) -> &[PolicyId] {
+    task.c.views[tenant].get(tier).map_or(&[], Vec::as_slice)
+}
+
+fn rules_of<'c>(task: Task<'c>, tenant: OwnerId, tier: usize) -> impl Iterator<Item = RuleId> + use<'c> {
+    let policies = task.c.views[tenant].get(tier).map_or(&[][..], Vec::as_slice);
+    policies.iter().flat_map(move |p| task.c.model.policies[*p].rules.iter().copied())
+}
+
+/// The flows that a rule takes from the subject; see the module's argument.
+fn region(task: Task<'_>, encoder: &mut Encoder<'_>, certificate: &Certificate, id: RuleId) -> Term {
+    let model = &task.c.model;
+    let channel = &task.c.channels[certificate.channel];
+    let policy = model.rules[id].policy;
+    let (here, home) = (model.policies[policy].tier, tier(task, certificate.subject));
+    if here == home {
+        let takes = certificate.subject.rules().into_iter().any(|subject| {
+            let its = model.rules[subject].policy;
+            let before = || {
+                let position = |r: RuleId| model.policies[its].rules.iter().position(|other| *other == r);
+                position(id) < position(subject)
+            };
+            if its == policy { before() } else { overrides(task, policy, its) }
+        });
+        return if takes { encoder.rule(&model.rules[id], &channel.service) } else { Term::FALSE };
+    }
+    if here > home {
+        return Term::FALSE;
+    }
+    let way = replay::way_of(task.c, certificate.channel, certificate.tenant);
+    let passes = |rule: RuleId| eval::verdict_on(model.rules[rule].action, way) == Verdict::Pass;
+    if !passes(id) {
+        return decided(task, encoder, certificate.tenant, channel, id, &passes);
+    }
+    let others: Vec<RuleId> = rules_of(task, certificate.tenant, here).filter(|r| !passes(*r)).collect();
+    let terms: Vec<Term> = others
+        .into_iter()
+        .map(|other| decided(task, encoder, certificate.tenant, channel, other, &passes))
+        .collect();
+    let any = encoder.pool.or(terms);
+    let own = encoder.rule(&model.rules[id], &channel.service);
+    encoder.pool.and([own, any])
+}
+
+fn overrides(task: Task<'_>, over: PolicyId, under: PolicyId) -> bool {
+    task.c.model.policies[over].overrides.binary_search(&under).is_ok()
+}
+
+/// Flows on which a tier decides since this rule, which does not pass, matches.
+fn decided(
+    task: Task<'_>,
+    encoder: &mut Encoder<'_>,
+    tenant: OwnerId,
+    channel: &Channel,
+    id: RuleId,
+    passes: &dyn Fn(RuleId) -> bool,
+) -> Term {
+    let model = &task.c.model;
+    let policy = model.rules[id].policy;
+    let earlier = model.policies[policy].rules.iter().copied().take_while(|r| *r != id);
+    let above = policies(task, tenant, model.policies[policy].tier)
+        .iter()
+        .filter(|p| overrides(task, **p, policy))
+        .flat_map(|p| model.policies[*p].rules.iter().copied());
+    let passed: Vec<Term> = earlier
+        .chain(above)
+        .filter(|r| passes(*r))
+        .map(|r| encoder.rule(&model.rules[r], &channel.service))
+        .collect();
+    let passed = encoder.pool.or(passed);
+    let own = encoder.rule(&model.rules[id], &channel.service);
+    encoder.pool.minus(own, passed)
+}
