@@ -3,7 +3,7 @@
 use super::Lowering;
 use super::sets::Scope;
 use crate::algebra::{AddrSet, Prefix};
-use crate::ids::{GatewayId, Id, OwnerId};
+use crate::ids::{GatewayId, OwnerId};
 use crate::model::{Exposure, Mapping};
 use crate::sets::{EndSet, ServiceSet};
 use lang::ast::{self, MemberKind, Translate};
@@ -28,17 +28,10 @@ struct Head {
 impl<'a> Lowering<'a> {
     pub(super) fn exposures(&mut self) {
         for owner in self.model.owners.ids() {
-            let members: Vec<(&'a ast::Member, &'a ast::Expose)> = self
-                .symbols
-                .members
-                .get(owner.index())
-                .into_iter()
-                .flatten()
-                .filter_map(|m| match &m.member.kind {
-                    MemberKind::Expose(expose) => Some((m.member, expose)),
-                    _ => None,
-                })
-                .collect();
+            let members = self.symbols.members_of(owner, |kind| match kind {
+                MemberKind::Expose(expose) => Some(expose),
+                _ => None,
+            });
             let mut labels: Vec<(&str, Span)> = Vec::new();
             for (number, (member, expose)) in (1..).zip(members) {
                 if let Some(label) = &expose.label {

@@ -103,6 +103,16 @@ impl<'a> Symbols<'a> {
         }
     }
 
+    /// The members of a tenant of one kind, those of its block first.
+    pub(super) fn members_of<T>(
+        &self,
+        owner: OwnerId,
+        pick: impl Fn(&'a MemberKind) -> Option<&'a T>,
+    ) -> Vec<(&'a Member, &'a T)> {
+        let members = self.members.get(owner.index()).into_iter().flatten();
+        members.filter_map(|m| pick(&m.member.kind).map(|kind| (m.member, kind))).collect()
+    }
+
     pub(super) fn inner_of(&self, owner: OwnerId) -> Option<&BTreeMap<&'a str, Inner<'a>>> {
         self.inner.get(owner.index())
     }

@@ -183,17 +183,10 @@ impl<'a> Lowering<'a> {
     pub(super) fn routes(&mut self) {
         let mut routes: Vec<Route> = Vec::new();
         for owner in self.model.owners.ids() {
-            let members: Vec<_> = self
-                .symbols
-                .members
-                .get(owner.index())
-                .into_iter()
-                .flatten()
-                .filter_map(|m| match &m.member.kind {
-                    MemberKind::Route(route) => Some((m.member, route)),
-                    _ => None,
-                })
-                .collect();
+            let members = self.symbols.members_of(owner, |kind| match kind {
+                MemberKind::Route(route) => Some(route),
+                _ => None,
+            });
             for (member, route) in members {
                 match self.route(owner, member, route) {
                     Some(route) => routes.push(route),

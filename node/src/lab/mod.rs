@@ -84,17 +84,28 @@ pub fn prefix(options: &LabOptions) -> String {
     topology::prefix(&options.project)
 }
 
+/// How long nothing may appear before a lab counts as removed.
+const SETTLE: std::time::Duration = std::time::Duration::from_millis(300);
+
 /// Removes the lab of a project, whole or in part, and returns how many namespaces that were. What still runs inside
 /// one, such as a shell, keeps its nameless namespace until it ends.
 ///
 /// # Errors
 /// A namespace cannot be removed.
 pub fn down(options: &LabOptions) -> Result<usize, LabError> {
-    let names = netns::list(&format!("{}-", prefix(options)))?;
-    let mut batch = tool::IpBatch::here().forced();
-    for name in &names {
-        batch.push(&["netns", "delete", name]);
+    let mut removed = 0;
+    loop {
+        let names = netns::list(&format!("{}-", prefix(options)))?;
+        if names.is_empty() {
+            return Ok(removed);
+        }
+        let mut batch = tool::IpBatch::here().forced();
+        for name in &names {
+            batch.push(&["netns", "delete", name]);
+        }
+        batch.run()?;
+        removed += names.len();
+        // An `up` that was killed may have left an `ip -batch` behind that is still making namespaces.
+        std::thread::sleep(SETTLE);
     }
-    batch.run()?;
-    Ok(names.len())
 }
