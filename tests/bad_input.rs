@@ -98,6 +98,15 @@ fn a_hundred_thousand_errors_are_a_capped_list() {
     everywhere("node\n".repeat(100_000).as_bytes());
 }
 
+/// A name that is unknown in a hundred thousand places of a file is one mistake.
+#[test]
+fn an_unknown_name_is_listed_a_hundred_times() {
+    let uses = vec!["a"; 100_000].join(" | ");
+    let text = format!("group g = {uses}\ngroup h = b\n");
+    let found = codes(text.as_bytes());
+    assert_eq!(found.iter().filter(|code| *code == "PW0101").count(), 101, "100 of `a`, one of `b`");
+}
+
 #[test]
 fn people_are_shown_a_thousand_findings_and_told_of_the_others() {
     let folder = project([("policy.pw", "service s = tcp\n".repeat(100_000).as_bytes())]);

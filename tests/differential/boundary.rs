@@ -3,15 +3,18 @@
 
 use crate::generate::Rng;
 use compiler::Compiled;
-use compiler::algebra::{AddrSet, Family};
-use compiler::packet::{Packet, field_max, protocol_in_family};
+use compiler::algebra::{AddrSet, Family, RangeSet};
+use compiler::ids::{ChannelId, PolicyId};
+use compiler::model::Rule;
+use compiler::packet::{End, Flow, Packet, field_max, protocol_in_family};
 use compiler::sets::{PairSet, ServiceSet};
 use partywall_verifier::terms::Var;
 use std::collections::BTreeSet;
 
 pub const FIELDS: [Var; 5] = Var::ALL;
 
-/// Services: (protocol, x, y) at and beside the edges of every box, within the bounds of their protocol.
+/// Services: (protocol, x, y) at and beside the edges of every box that the project names, within the bounds of their
+/// protocol.
 pub fn services(c: &Compiled) -> Vec<(u8, u16, u16)> {
     let mut sets: BTreeSet<&ServiceSet> = c.model.rules.values().map(|r| &*r.service).collect();
     sets.extend(c.model.exposures.values().map(|e| &*e.service));
@@ -21,6 +24,11 @@ pub fn services(c: &Compiled) -> Vec<(u8, u16, u16)> {
             sets.insert(service);
         }
     }
+    services_of(&sets)
+}
+
+/// As [`services`], for some sets of services, with one of each kind besides.
+fn services_of(sets: &BTreeSet<&ServiceSet>) -> Vec<(u8, u16, u16)> {
     let mut out = BTreeSet::from([
         (6, 40000, 443),
         (17, 40000, 53),
@@ -101,6 +109,50 @@ pub fn packets(c: &Compiled, seed: u64, limit: usize) -> Vec<Packet> {
                 let (src, dst) = (sources[rest % sources.len()], destinations[rest / sources.len()]);
                 out.push(Packet { space, family, src, dst, protocol, x, y });
             }
+        }
+    }
+    out
+}
+
+/// Every flow of one family on the edges of what can decide on a channel: the ends and services of the channel itself and of
+/// all rules of the views of its two owners, each edge with its neighbours, in every combination that goes on the channel.
+pub fn flows(c: &Compiled, id: ChannelId, family: Family) -> Vec<Flow> {
+    let channel = &c.channels[id];
+    let policies: BTreeSet<PolicyId> =
+        [channel.src, channel.dst].iter().flat_map(|o| c.views[*o].iter().flatten().copied()).collect();
+    let rules: Vec<&Rule> =
+        policies.iter().flat_map(|p| &c.model.policies[*p].rules).map(|id| &c.model.rules[*id]).collect();
+    let edges = |within: &RangeSet, of: &dyn Fn(&Rule) -> Option<RangeSet>| -> Vec<u128> {
+        let sets = std::iter::once(within.clone()).chain(rules.iter().filter_map(|rule| of(rule)));
+        let ranges = sets.flat_map(|set| set.ranges().to_vec());
+        let edges = ranges.flat_map(|(lo, hi)| [lo, hi, lo.saturating_sub(1), hi.saturating_add(1)]);
+        edges.filter(|a| within.contains(*a)).collect::<BTreeSet<u128>>().into_iter().collect()
+    };
+    let sources = edges(channel.src_set.family(family), &|rule| match &rule.pairs {
+        PairSet::Sets(src, _) => Some(src.of(channel.src).family(family).clone()),
+        PairSet::SameTenant => None,
+    });
+    let destinations = edges(channel.dst_set.family(family), &|rule| match &rule.pairs {
+        PairSet::Sets(_, dst) => Some(dst.of(channel.dst).family(family).clone()),
+        PairSet::SameTenant => None,
+    });
+    let mut sets: BTreeSet<&ServiceSet> = rules.iter().map(|rule| &*rule.service).collect();
+    sets.insert(&channel.service);
+    let mut services = services_of(&sets);
+    services.retain(|(p, x, y)| protocol_in_family(*p, family) && channel.service.contains(*p, *x, *y));
+    let mut out = Vec::with_capacity(sources.len() * destinations.len() * services.len());
+    for src in &sources {
+        for dst in destinations.iter().filter(|dst| channel.src != channel.dst || *dst != src) {
+            let (src, dst) =
+                (End { owner: channel.src, address: *src }, End { owner: channel.dst, address: *dst });
+            out.extend(services.iter().map(|(protocol, x, y)| Flow {
+                src,
+                dst,
+                family,
+                protocol: *protocol,
+                x: *x,
+                y: *y,
+            }));
         }
     }
     out

@@ -61,8 +61,18 @@ struct Generator {
 
 /// The project of a seed.
 pub fn project(seed: u64) -> String {
+    generate(seed, 4, 6)
+}
+
+/// The project of a seed, of two tenants and few rules: short enough for all of its boundary packets.
+pub fn short(seed: u64) -> String {
+    generate(seed, 2, 4)
+}
+
+/// With at most so many tenants (two or more) and policies.
+fn generate(seed: u64, most_tenants: usize, most_policies: usize) -> String {
     let mut rng = Rng::new(seed);
-    let tenants = 2 + rng.below(3);
+    let tenants = 2 + rng.below(most_tenants - 1);
     let tiers = match rng.below(4) {
         0 => vec![("guardrail", false), ("tenant", true), ("baseline", false)],
         1 => vec![("guardrail", false), ("tenant", true), ("late", true), ("baseline", false)],
@@ -75,7 +85,7 @@ pub fn project(seed: u64) -> String {
         g.tenant(tenant);
     }
     g.gateways();
-    g.policies();
+    g.policies(most_policies);
     g.invariants();
     g.out
 }
@@ -260,10 +270,10 @@ impl Generator {
         format!("  r{label}: {action} {pairs}{service}{via}")
     }
 
-    fn policies(&mut self) {
+    fn policies(&mut self, most: usize) {
         // By tier: the names of the policies so far and their owners.
         let mut made: Vec<(usize, String, Option<usize>)> = Vec::new();
-        for n in 0..2 + self.rng.below(5) {
+        for n in 0..2 + self.rng.below(most - 1) {
             let tier = self.rng.below(self.tiers.len());
             let (tier_name, delegated) = self.tiers[tier];
             let owner = (delegated && self.rng.chance(75)).then(|| self.rng.below(self.tenants));

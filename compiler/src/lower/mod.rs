@@ -26,6 +26,7 @@ use lang::ast;
 use lang::codes::Code;
 use lang::diag::Diagnostic;
 use lang::span::{FileId, Span};
+use std::collections::BTreeMap;
 use symbols::Symbols;
 
 /// One parsed file of a project.
@@ -54,7 +55,12 @@ pub(crate) struct Lowering<'a> {
     left_out: std::collections::BTreeSet<String>,
     /// An error whose flows cannot be bounded to some owners.
     taint_all: bool,
+    /// By file: unknown names and how often each was met.
+    unknown: BTreeMap<FileId, BTreeMap<String, usize>>,
 }
+
+/// Uses of one unknown name that are listed of a file.
+const MAX_USES: usize = 100;
 
 /// Lowers all files of a project, which come sorted by path.
 #[must_use]
@@ -73,6 +79,7 @@ pub fn lower(files: &[SourceFile<'_>]) -> (Model, Report) {
         used: usage::Used::default(),
         left_out: std::collections::BTreeSet::new(),
         taint_all: false,
+        unknown: BTreeMap::new(),
     };
     l.fabric();
     l.owners();
@@ -105,8 +112,18 @@ impl<'a> Lowering<'a> {
         &mut self.report.diagnostics[last]
     }
 
-    /// Reports an unknown name, with the nearest known one.
+    /// Reports an unknown name, with the nearest known one. Of the uses of one name in a file only the first are listed.
     fn unknown<'c>(&mut self, what: &str, name: &ast::Name, candidates: impl IntoIterator<Item = &'c str>) {
+        let listed = self.unknown.entry(name.span.file).or_default();
+        if let Some(count) = listed.get_mut(&name.node) {
+            *count += 1;
+            if *count > MAX_USES {
+                return;
+            }
+        } else {
+            listed.insert(name.node.clone(), 1);
+        }
+        let last = listed.get(&name.node) == Some(&MAX_USES);
         let near = lang::suggest(&name.node, candidates).map(str::to_owned);
         let d = self.error(Code::PW0101, name.span, format!("unknown {what} `{}`", name.node));
         d.label = "not declared anywhere in the project".into();
@@ -114,6 +131,9 @@ impl<'a> Lowering<'a> {
             Some(near) => format!("did you mean `{near}`?"),
             None => "declare it, or correct the name".into(),
         });
+        if last {
+            d.notes.push("further uses of this name in the file are not listed".into());
+        }
     }
 
     /// Gives every rule and exposure its position among all names in byte order.

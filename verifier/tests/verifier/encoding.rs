@@ -1,7 +1,8 @@
 //! Invariant: encoding a literal packet folds to the constant that the reference evaluator gives, over random projects and
 //! their boundary packets; the symbolic encoding says the same, evaluated and through Z3.
 //!
-//! `PARTYWALL_PROJECTS` sets the number of projects, `PARTYWALL_PACKETS` the number of packets of each (0: all).
+//! `PARTYWALL_PROJECTS` sets the number of projects, `PARTYWALL_PACKETS` how many packets of each the first test takes (0:
+//! all); the second always takes all.
 
 use crate::{boundary, generate, support};
 use compiler::Compiled;
@@ -14,6 +15,7 @@ use partywall_verifier::encode::{DecisionTerms, Encoder, Frame, ViewTerms};
 use partywall_verifier::replay;
 use partywall_verifier::scene::{Found, Scene};
 use partywall_verifier::terms::{Pool, Term};
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 fn number(name: &str, default: usize) -> usize {
@@ -103,6 +105,43 @@ fn literal_packets_fold_to_what_eval_decides() {
     // A test that meets no flow of some kind proves nothing about it.
     assert_eq!(kinds.len(), 4, "{kinds:?}");
     assert!(allowed * 20 > flows && allowed < flows, "{allowed} of {flows} flows are allowed");
+}
+
+/// Every packet on an edge of what can decide on its way, in as many projects as asked for, short enough for that.
+#[test]
+fn all_boundary_packets_fold_to_what_eval_decides() {
+    let projects = number("PARTYWALL_PROJECTS", 40);
+    let counts: Vec<(usize, usize)> = (0..projects as u64).into_par_iter().map(all_of_one_project).collect();
+    let (packets, allowed) = counts.iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    println!("{packets} packets of {projects} projects, {allowed} allowed");
+    assert!(allowed * 20 > packets && allowed < packets, "{allowed} of {packets} packets are allowed");
+}
+
+/// Packets compared, and how many of them are allowed.
+fn all_of_one_project(seed: u64) -> (usize, usize) {
+    let (c, _) = support::compile(&generate::short(seed));
+    let (mut packets, mut allowed) = (0, 0);
+    for (id, channel) in c.channels.iter() {
+        for family in Family::BOTH {
+            let Some(frame) = Frame::of_channel(channel, family) else { continue };
+            let way = eval::channel_way(&c, id);
+            for flow in boundary::flows(&c, id, family) {
+                let expected = eval::decide_on_channel(&c, id, &flow);
+                let mut encoder = Encoder::literal(&c, frame.clone(), flow);
+                let terms = encoder.decision(id);
+                let folded = |_: &Pool, t: Term| t.as_bool().expect("a literal folds");
+                compare(&c, &terms, &mut encoder.pool, &folded, &expected);
+                let packet = eval::packet_on_channel(&c, id, &flow).expect("it goes on the channel");
+                // Where several exposures carry the packet, its way is the first's.
+                if eval::resolve(&c, &packet) == Ok(Resolution::Flow { flow, way }) {
+                    assert_eq!(eval::decide(&c, &packet).expect("a flow"), expected, "seed {seed}");
+                }
+                packets += 1;
+                allowed += usize::from(expected.allow);
+            }
+        }
+    }
+    (packets, allowed)
 }
 
 fn kind(kind: ChannelKind) -> &'static str {
