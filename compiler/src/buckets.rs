@@ -1,10 +1,11 @@
-//! Which instance of a gateway a connection passes: symmetric buckets over the two real ends, mapped to instances by
-//! rendezvous hashing. Every target, the trace and the lab use this one function.
+//! Which instance of a gateway a packet passes: buckets over the real ends, mapped to instances by rendezvous hashing.
+//! Every target, the trace, the checks and the lab use these functions.
 
 use crate::algebra::Family;
 use crate::ids::{GatewayId, NodeId};
-use crate::model::Model;
-use crate::packet::Flow;
+use crate::model::{Gateway, Model};
+use crate::packet::{Fields, Flow, fields};
+use lang::ast::{AffinityWord, OnFailureWord};
 
 /// The seed of [`end_hash`].
 pub const SEED: u32 = 0x5057;
@@ -56,12 +57,39 @@ pub fn jhash(key: &[u8], seed: u32) -> u32 {
 #[must_use]
 pub fn end_hash(family: Family, address: u128) -> u8 {
     let bytes = address.to_be_bytes();
-    let key = match family {
+    cell(key(family, &bytes))
+}
+
+/// The cell of an end under `affinity flow`: of its address, network order, followed by its port in network order and two
+/// zero bytes. Protocols without ports have port 0.
+#[must_use]
+pub fn port_hash(family: Family, address: u128, port: u16) -> u8 {
+    let bytes = address.to_be_bytes();
+    let mut padded = key(family, &bytes).to_vec();
+    padded.extend(port.to_be_bytes());
+    padded.extend([0, 0]);
+    cell(&padded)
+}
+
+/// An address as it is hashed: 4 or 16 bytes, network order.
+fn key(family: Family, bytes: &[u8; 16]) -> &[u8] {
+    match family {
         Family::V4 => bytes.get(12..).unwrap_or_default(),
         Family::V6 => bytes.as_slice(),
-    };
+    }
+}
+
+fn cell(key: &[u8]) -> u8 {
     let scaled = (u64::from(jhash(key, SEED)) * u64::from(CELLS)) >> 32;
     u8::try_from(scaled).unwrap_or(0)
+}
+
+/// One of the two directions of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    /// From the end that opened it.
+    Request,
+    Reply,
 }
 
 /// An unordered pair of cells, the smaller first: one of 2,080 buckets.
@@ -70,10 +98,23 @@ pub fn bucket(a: u8, b: u8) -> (u8, u8) {
     (a.min(b), a.max(b))
 }
 
-/// The bucket of a flow.
+/// The bucket of a packet of this connection. Under `symmetric` and `flow` it is an unordered pair of the two ends', the same for
+/// both directions; under `source` it is the sender's cell alone, paired with itself.
 #[must_use]
-pub fn flow_bucket(flow: &Flow) -> (u8, u8) {
-    bucket(end_hash(flow.family, flow.src.address), end_hash(flow.family, flow.dst.address))
+pub fn packet_bucket(affinity: AffinityWord, flow: &Flow, direction: Direction) -> (u8, u8) {
+    let (src, dst) = (flow.src.address, flow.dst.address);
+    match affinity {
+        AffinityWord::Symmetric => bucket(end_hash(flow.family, src), end_hash(flow.family, dst)),
+        AffinityWord::Flow => {
+            let (x, y) = if fields(flow.protocol) == Fields::Ports { (flow.x, flow.y) } else { (0, 0) };
+            bucket(port_hash(flow.family, src, x), port_hash(flow.family, dst, y))
+        }
+        AffinityWord::Source => {
+            let sender = if direction == Direction::Request { src } else { dst };
+            let cell = end_hash(flow.family, sender);
+            bucket(cell, cell)
+        }
+    }
 }
 
 /// The instance that a bucket maps to: highest random weight over the instances' names, so that losing one of n moves
@@ -98,10 +139,37 @@ fn weight(name: &str, bucket: (u8, u8)) -> [u8; 8] {
     weight
 }
 
-/// The instance of a gateway that a flow passes, all of them alive.
+/// The instance that a bucket is given to when those in `down` have failed: the next one by weight, or none if the gateway says
+/// `on-failure drop`.
+#[must_use]
+pub fn live_instance(model: &Model, gateway: &Gateway, bucket: (u8, u8), down: &[NodeId]) -> Option<NodeId> {
+    let up = |node: &NodeId| !down.contains(node);
+    match gateway.on_failure {
+        OnFailureWord::Drop => instance_of(model, &gateway.instances, bucket).filter(up),
+        OnFailureWord::Rehash => {
+            let live: Vec<NodeId> = gateway.instances.iter().copied().filter(up).collect();
+            instance_of(model, &live, bucket)
+        }
+    }
+}
+
+/// The instance of a gateway that a connection's packets of one direction pass when those in `down` have failed.
+#[must_use]
+pub fn passes(
+    model: &Model,
+    gateway: GatewayId,
+    flow: &Flow,
+    direction: Direction,
+    down: &[NodeId],
+) -> Option<NodeId> {
+    let gateway = &model.gateways[gateway];
+    live_instance(model, gateway, packet_bucket(gateway.affinity, flow, direction), down)
+}
+
+/// The instance of a gateway that a connection passes from the end that opened it, all of them alive.
 #[must_use]
 pub fn instance(model: &Model, gateway: GatewayId, flow: &Flow) -> Option<NodeId> {
-    instance_of(model, &model.gateways[gateway].instances, flow_bucket(flow))
+    passes(model, gateway, flow, Direction::Request, &[])
 }
 
 #[cfg(test)]

@@ -57,6 +57,11 @@ impl<I: Id, T> Arena<I, T> {
         id
     }
 
+    /// Makes room for so many more.
+    pub fn reserve(&mut self, more: usize) {
+        self.items.reserve_exact(more);
+    }
+
     #[must_use]
     pub fn len(&self) -> usize {
         self.items.len()

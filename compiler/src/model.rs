@@ -3,7 +3,7 @@
 //! All arenas are ordered by name (rules by policy and position, exposures by [`Exposure::name`]'s provider, number and
 //! row), never by file or by position in a file.
 
-use crate::algebra::{AddrSet, Family, Prefix};
+use crate::algebra::{AddrSet, Family, Prefix, parse_addr};
 use crate::ids::{
     Arena, EndpointId, ExposureId, GatewayId, NodeId, OwnerId, PolicyId, RouteId, RuleId, SegmentId,
 };
@@ -11,6 +11,7 @@ use crate::packet::Packet;
 use crate::sets::{EndSet, PairSet, ServiceSet};
 use lang::ast::{AffinityWord, Date, EncapKind, OnFailureWord, Quantifier};
 use lang::span::Span;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -190,6 +191,31 @@ pub struct Gateway {
     pub attaches: Vec<Attach>,
     pub masquerades: Vec<Masquerade>,
     pub span: Span,
+}
+
+impl Gateway {
+    /// The addresses that stand for a tenant's own in its flows to an external, of one family, one per instance in the order
+    /// of [`Gateway::instances`]; none: the flows keep their own.
+    #[must_use]
+    pub fn masquerade(&self, tenant: OwnerId, external: OwnerId, family: Family) -> Vec<u128> {
+        let clauses = self.masquerades.iter().filter(|m| (m.tenant, m.external) == (tenant, external));
+        let addresses = clauses.flat_map(|m| &m.addresses).map(|a| parse_addr(*a));
+        addresses.filter(|(f, _)| *f == family).map(|(_, address)| address).collect()
+    }
+}
+
+impl Model {
+    /// Whose flows to which external have other addresses behind which gateway, in which family.
+    #[must_use]
+    pub fn masqueraded(&self) -> BTreeSet<(GatewayId, OwnerId, OwnerId, Family)> {
+        let clauses = self.gateways.iter().flat_map(|(id, g)| g.masquerades.iter().map(move |m| (id, m)));
+        let of = |(id, m): (GatewayId, &Masquerade)| {
+            let (tenant, external) = (m.tenant, m.external);
+            let families: BTreeSet<Family> = m.addresses.iter().map(|a| parse_addr(*a).0).collect();
+            families.into_iter().map(move |family| (id, tenant, external, family))
+        };
+        clauses.flat_map(of).collect()
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -1,11 +1,12 @@
 //! The reference meaning, told: the same walk as [`crate::eval`], with its steps. Every decision in it is eval's own; this
 //! file adds words.
 
+mod way_back;
+
 use crate::algebra::{Family, format_addr};
-use crate::buckets;
 use crate::compiled::{Compiled, Destination, Source, SpaceRange};
 use crate::eval::{self, Decision, NoFlow, Resolution, TierDecision, ViewDecision, Way};
-use crate::ids::{ExposureId, OwnerId, PolicyId};
+use crate::ids::{ExposureId, NodeId, OwnerId, PolicyId};
 use crate::model::{Action, RouteTarget};
 use crate::packet::{End, Flow, Packet};
 use crate::wire::{decider_name, packet_text};
@@ -30,16 +31,19 @@ pub struct Trace {
 
 struct Teller<'a> {
     c: &'a Compiled,
+    /// Instances that have failed.
+    down: &'a [NodeId],
     steps: Vec<Step>,
 }
 
-/// Tells the decision on a packet step by step.
+/// Tells the decision on a packet step by step, the instance that carries it and the way of its replies; `down` names
+/// gateway instances that have failed.
 ///
 /// # Errors
 /// The two ends are one.
-pub fn trace(c: &Compiled, p: &Packet) -> Result<Trace, NoFlow> {
+pub fn trace(c: &Compiled, p: &Packet, down: &[NodeId]) -> Result<Trace, NoFlow> {
     let decision = eval::decide(c, p)?;
-    let mut t = Teller { c, steps: Vec::new() };
+    let mut t = Teller { c, down, steps: Vec::new() };
     t.say(0, packet_text(c, p), None);
     t.source(p);
     t.route(p);
@@ -268,23 +272,5 @@ impl Teller<'_> {
             let note = if deciding.contains(&id) { "" } else { ", overridden" };
             self.say(2, format!("{name}: {action}{note}"), Some(span));
         }
-    }
-
-    fn outcome(&mut self, d: &Decision, flow: &Flow, way: Way) {
-        let verdict = if d.allow { "allow" } else { "deny" };
-        self.say(0, format!("verdict: {verdict} ({})", d.reason.as_str()), None);
-        let Some(gateway) = d.via else {
-            if d.allow {
-                self.say(1, "straight from node to node, replies the same way", None);
-            }
-            return;
-        };
-        let name = self.c.model.gateways[gateway].name.clone();
-        let instance = buckets::instance(&self.c.model, gateway, flow);
-        let instance = instance.map_or("no instance", |n| self.c.model.nodes[n].name.as_str()).to_owned();
-        let (a, b) = buckets::flow_bucket(flow);
-        self.say(1, format!("via {name}, instance {instance} (bucket {a}/{b})"), None);
-        let what = if way.exposure.is_some() { "translated back" } else { "the same way back" };
-        self.say(1, format!("replies pass the same instance, {what}"), None);
     }
 }

@@ -8,7 +8,7 @@ use crate::diag::{Diagnostic, Severity};
 use crate::sink::{MAX_DIAGNOSTICS, Sink};
 use crate::span::{FileId, Span, Spanned};
 use crate::suppress;
-use crate::tokens::{CommentKind, Lexed, Placed, Token, lex};
+use crate::tokens::{Comment, CommentKind, Lexed, Placed, Token, lex};
 
 /// A file's tree, as much of it as could be read, and everything wrong with its syntax, in the order of the text.
 #[derive(Debug, Clone, Default)]
@@ -89,16 +89,19 @@ pub(crate) fn parse_nodes(file: FileId, text: &str) -> (Parsed, Context) {
     }
     let mut lexed = lex(file, text);
     let mut context = Context::new(file);
-    context.docs = docs(&lexed, text);
+    let comments = Comments::new(&lexed);
+    context.docs = docs(&comments, text);
     let mut diagnostics = std::mem::take(&mut lexed.diagnostics);
     let tokens = balance(file, text, &lexed.tokens, &mut diagnostics);
+    // Of a long text each list of tokens weighs as much as the tree.
+    drop(lexed);
     let items = match run(&mut context, Token::StartFile, tokens) {
         Some(Root::File(items)) => items,
         _ => Vec::new(),
     };
     diagnostics.append(std::mem::take(&mut context.diagnostics));
-    loose_docs(&lexed, &context, &mut diagnostics);
-    let suppressions = suppress::collect(&lexed, text, &context.nodes, &mut diagnostics);
+    loose_docs(&comments, &context, &mut diagnostics);
+    let suppressions = suppress::collect(&comments, text, &context.nodes, &mut diagnostics);
     let diagnostics = cap(diagnostics);
     (Parsed { file: File { items, suppressions }, diagnostics }, context)
 }
@@ -177,13 +180,27 @@ fn unreadable(file: FileId, text: &str) -> Option<Diagnostic> {
     )
 }
 
+/// A file's comments, each with the offset of the token that follows: what is kept of the first list of tokens.
+pub(crate) struct Comments(Vec<(Comment, Option<u32>)>);
+
+impl Comments {
+    fn new(lexed: &Lexed<'_>) -> Self {
+        let next = |comment: &Comment| lexed.tokens.get(comment.before).map(|(_, span)| span.start);
+        Self(lexed.comments.iter().map(|comment| (*comment, next(comment))).collect())
+    }
+
+    /// Those of one kind, in the order of the text.
+    pub(crate) fn of(&self, kind: CommentKind) -> impl Iterator<Item = (Comment, Option<u32>)> {
+        self.0.iter().copied().filter(move |(comment, _)| comment.kind == kind)
+    }
+}
+
 /// The `///` lines by the offset of the token after them.
-fn docs(lexed: &Lexed<'_>, text: &str) -> std::collections::BTreeMap<u32, DocLines> {
+fn docs(comments: &Comments, text: &str) -> std::collections::BTreeMap<u32, DocLines> {
     let mut docs = std::collections::BTreeMap::new();
-    for comment in lexed.comments.iter().filter(|comment| comment.kind == CommentKind::Doc) {
-        let Some((_, token)) = lexed.tokens.get(comment.before) else { continue };
-        let entry =
-            docs.entry(token.start).or_insert_with(|| DocLines { span: comment.span, lines: Vec::new() });
+    for (comment, next) in comments.of(CommentKind::Doc) {
+        let Some(next) = next else { continue };
+        let entry = docs.entry(next).or_insert_with(|| DocLines { span: comment.span, lines: Vec::new() });
         entry.span = entry.span.to(comment.span);
         let line = text.get(comment.span.start as usize + 3..comment.span.end as usize).unwrap_or_default();
         entry.lines.push(line.strip_prefix(' ').unwrap_or(line).to_owned());
@@ -192,7 +209,7 @@ fn docs(lexed: &Lexed<'_>, text: &str) -> std::collections::BTreeMap<u32, DocLin
 }
 
 /// `///` lines that nothing took (PW0011). In a file with errors only those at its end are certain.
-fn loose_docs(lexed: &Lexed<'_>, context: &Context, diagnostics: &mut Sink) {
+fn loose_docs(comments: &Comments, context: &Context, diagnostics: &mut Sink) {
     let loose = |place: Span| {
         Diagnostic::new(Code::PW0011, place, "a `///` comment has nothing to attach to")
             .label("nothing follows that could carry it")
@@ -203,12 +220,8 @@ fn loose_docs(lexed: &Lexed<'_>, context: &Context, diagnostics: &mut Sink) {
             diagnostics.report(|| loose(docs.span));
         }
     }
-    let trailing = lexed
-        .comments
-        .iter()
-        .filter(|comment| comment.kind == CommentKind::Doc && comment.before >= lexed.tokens.len())
-        .map(|comment| comment.span)
-        .reduce(Span::to);
+    let trailing = comments.of(CommentKind::Doc).filter(|(_, next)| next.is_none());
+    let trailing = trailing.map(|(comment, _)| comment.span).reduce(Span::to);
     if let Some(place) = trailing {
         diagnostics.report(|| loose(place));
     }

@@ -4,21 +4,22 @@ use crate::assemble::NodeKind;
 use crate::ast::Suppression;
 use crate::codes::Code;
 use crate::diag::Diagnostic;
+use crate::parse::Comments;
 use crate::sink::Sink;
 use crate::span::{Span, Spanned};
 use crate::suggest::suggest;
-use crate::tokens::{CommentKind, Lexed};
+use crate::tokens::CommentKind;
 
 /// Every suppression of a file with what it governs: the longest declaration or clause that begins at the next token.
 pub(crate) fn collect(
-    lexed: &Lexed<'_>,
+    comments: &Comments,
     text: &str,
     nodes: &[(NodeKind, Span)],
     diagnostics: &mut Sink,
 ) -> Vec<Suppression> {
     let mut found = Vec::new();
     let mut starts: Option<std::collections::BTreeMap<u32, Span>> = None;
-    for comment in lexed.comments.iter().filter(|comment| comment.kind == CommentKind::Plain) {
+    for (comment, next) in comments.of(CommentKind::Plain) {
         let body = text.get(comment.span.start as usize + 2..comment.span.end as usize).unwrap_or_default();
         let trimmed = body.trim_start();
         let Some(directive) = trimmed.strip_prefix("partywall:") else { continue };
@@ -32,7 +33,6 @@ pub(crate) fn collect(
                     }
                     map
                 });
-                let next = lexed.tokens.get(comment.before).map(|(_, span)| span.start);
                 let target = next.and_then(|start| starts.get(&start).copied());
                 found.push(Suppression { code, reason, span: comment.span, target });
             }

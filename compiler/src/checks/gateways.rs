@@ -3,6 +3,7 @@
 
 use super::{names, owner};
 use crate::algebra::{Family, parse_addr};
+use crate::compiled::Compiled;
 use crate::ids::{GatewayId, NodeId, OwnerId};
 use crate::model::{Gateway, Masquerade, Model, RouteTarget};
 use crate::report::Report;
@@ -12,8 +13,9 @@ use lang::diag::Diagnostic;
 use lang::span::Span;
 use std::collections::{BTreeMap, BTreeSet};
 
-pub fn check(model: &Model, report: &mut Report) {
-    let used = families_in_use(model);
+pub fn check(compiled: &Compiled, report: &mut Report) {
+    let model = &compiled.model;
+    let used = families_in_use(compiled);
     for (id, gateway) in model.gateways.iter() {
         instances(model, gateway, report);
         attachments(model, id, gateway, &used, report);
@@ -65,31 +67,20 @@ fn instances(model: &Model, gateway: &Gateway, report: &mut Report) {
     }
 }
 
-/// (gateway, external, family) for which some route or exposure makes a flow possible.
-fn families_in_use(model: &Model) -> BTreeSet<(GatewayId, OwnerId, Family)> {
+/// (gateway, external, family) between which flows are possible.
+fn families_in_use(compiled: &Compiled) -> BTreeSet<(GatewayId, OwnerId, Family)> {
+    let tenant = |owner: OwnerId| compiled.model.owners[owner].is_tenant();
     let mut used = BTreeSet::new();
-    let has = |owner: OwnerId, family: Family| !model.owners[owner].universe.family(family).is_empty();
-    for route in model.routes.values() {
-        let RouteTarget::Via(id) = route.target else { continue };
-        let family = route.prefix.family;
-        if !has(route.tenant, family) {
-            continue;
-        }
-        for external in &model.gateways[id].joins {
-            let external_owner = &model.owners[*external];
-            if !external_owner.is_tenant() && external_owner.prefixes.iter().any(|p| p.overlaps(route.prefix))
-            {
-                used.insert((id, *external, family));
-            }
-        }
-    }
-    for exposure in model.exposures.values() {
-        for (client, set) in exposure.clients.iter().filter(|(client, _)| !model.owners[*client].is_tenant())
-        {
-            for family in Family::BOTH {
-                if !set.family(family).is_empty() && !exposure.set.family(family).is_empty() {
-                    used.insert((exposure.gateway, *client, family));
-                }
+    for channel in compiled.channels.values() {
+        let external = match (tenant(channel.src), tenant(channel.dst)) {
+            (false, _) => channel.src,
+            (_, false) => channel.dst,
+            _ => continue,
+        };
+        let Some(gateway) = channel.gateway else { continue };
+        for family in Family::BOTH {
+            if !channel.src_set.family(family).is_empty() && !channel.dst_set.family(family).is_empty() {
+                used.insert((gateway, external, family));
             }
         }
     }

@@ -20,7 +20,7 @@ use lang::ast::Date;
 pub fn check(compiled: &Compiled, today: Date, report: &mut Report) {
     let model = &compiled.model;
     identity::check(model, report);
-    gateways::check(model, report);
+    gateways::check(compiled, report);
     spaces::check(compiled, report);
     rules::check(compiled, report);
     via::check(compiled, report);

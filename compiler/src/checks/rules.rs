@@ -10,6 +10,7 @@ use crate::sets::{EndSet, PairSet, ServiceSet, some_flow};
 use lang::codes::Code;
 use lang::diag::Diagnostic;
 use lang::span::Span;
+use rayon::prelude::*;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -29,9 +30,11 @@ pub fn check(compiled: &Compiled, report: &mut Report) {
         PairSet::SameTenant => false,
         PairSet::Sets(src, dst) => empty.iter().any(|set| Arc::ptr_eq(set, src) || Arc::ptr_eq(set, dst)),
     };
-    for rule in model.rules.values() {
-        if !foreign(model, rule, report) && !caused(rule.span) && !over_empty(rule) {
-            matches_nothing(compiled, rule, report);
+    let matches = |rule: &Rule| channels_of_rule(compiled, rule, |_| Matched::Stop).is_some();
+    let matched: Vec<bool> = model.rules.as_slice().par_iter().map(matches).collect();
+    for (rule, matched) in model.rules.values().zip(matched) {
+        if !foreign(model, rule, report) && !matched && !caused(rule.span) && !over_empty(rule) {
+            matches_nothing(model, rule, report);
         }
     }
     for exposure in model.exposures.values() {
@@ -113,12 +116,8 @@ fn foreign(model: &Model, rule: &Rule, report: &mut Report) -> bool {
     true
 }
 
-/// PW0405 for a rule.
-fn matches_nothing(compiled: &Compiled, rule: &Rule, report: &mut Report) {
-    let model = &compiled.model;
-    if channels_of_rule(compiled, rule, |_| Matched::Stop).is_some() {
-        return;
-    }
+/// PW0405 for a rule that no channel holds a flow of.
+fn matches_nothing(model: &Model, rule: &Rule, report: &mut Report) {
     // What was left out because it is in error may be just what the rule is about.
     let unsure = match &rule.pairs {
         PairSet::SameTenant => !report.tainted.is_empty(),

@@ -4,6 +4,7 @@ use super::Lowering;
 use super::sets::{Scope, names_in};
 use super::symbols::{Inner, Top};
 use lang::codes::Code;
+use std::sync::Arc;
 
 impl Lowering<'_> {
     pub(super) fn groups(&mut self) {
@@ -34,7 +35,7 @@ impl Lowering<'_> {
                 }
             }
         }
-        self.groups = vec![None; self.symbols.groups.len()];
+        self.groups = Arc::new(vec![None; self.symbols.groups.len()]);
         let names: Vec<_> = self.symbols.groups.iter().map(|g| g.ast.name.clone()).collect();
         let (order, cyclic) = self.definition_order("group", &names, &edges);
         self.used.groups.extend(cyclic);
@@ -58,7 +59,7 @@ impl Lowering<'_> {
                 }
                 self.report.empty.push(set.clone());
             }
-            if let Some(slot) = self.groups.get_mut(index) {
+            if let Some(slot) = Arc::make_mut(&mut self.groups).get_mut(index) {
                 *slot = lowered;
             }
         }

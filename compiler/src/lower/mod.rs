@@ -20,13 +20,16 @@ mod usage;
 
 use crate::model::Model;
 use crate::report::Report;
+use crate::sets::{EndSet, ServiceSet};
 pub(crate) use policies::views;
 
 use lang::ast;
 use lang::codes::Code;
 use lang::diag::Diagnostic;
 use lang::span::{FileId, Span};
+use rayon::prelude::*;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use symbols::Symbols;
 
 /// One parsed file of a project.
@@ -42,14 +45,16 @@ pub struct SourceFile<'a> {
 /// State of lowering: the tables, the model so far, the findings.
 pub(crate) struct Lowering<'a> {
     files: &'a [SourceFile<'a>],
-    symbols: Symbols<'a>,
+    symbols: Arc<Symbols<'a>>,
     model: Model,
+    /// The model that names are looked up in, where it is not the one that grows.
+    base: Option<Arc<Model>>,
     report: Report,
-    services: Vec<Option<std::sync::Arc<crate::sets::ServiceSet>>>,
-    groups: Vec<Option<std::sync::Arc<crate::sets::EndSet>>>,
+    services: Arc<Vec<Option<Arc<ServiceSet>>>>,
+    groups: Arc<Vec<Option<Arc<EndSet>>>>,
     /// By segment, by owner: the sets that their names mean, shared by every rule that names them.
-    segment_sets: Vec<std::sync::Arc<crate::sets::EndSet>>,
-    owner_sets: Vec<std::sync::Arc<crate::sets::EndSet>>,
+    segment_sets: Arc<Vec<Arc<EndSet>>>,
+    owner_sets: Arc<Vec<Arc<EndSet>>>,
     used: usage::Used,
     /// Names of rules and exposures that were left out because they are in error.
     left_out: std::collections::BTreeSet<String>,
@@ -69,13 +74,14 @@ pub fn lower(files: &[SourceFile<'_>]) -> (Model, Report) {
     let symbols = Symbols::collect(files, &mut report);
     let mut l = Lowering {
         files,
-        symbols,
+        symbols: Arc::new(symbols),
         model: Model::default(),
+        base: None,
         report,
-        services: Vec::new(),
-        groups: Vec::new(),
-        segment_sets: Vec::new(),
-        owner_sets: Vec::new(),
+        services: Arc::default(),
+        groups: Arc::default(),
+        segment_sets: Arc::default(),
+        owner_sets: Arc::default(),
         used: usage::Used::default(),
         left_out: std::collections::BTreeSet::new(),
         taint_all: false,
@@ -104,6 +110,60 @@ pub fn lower(files: &[SourceFile<'_>]) -> (Model, Report) {
 }
 
 impl<'a> Lowering<'a> {
+    /// Another that looks up the same names in `base` and finds things on its own.
+    fn fork(&self, base: &Arc<Model>) -> Self {
+        Self {
+            files: self.files,
+            symbols: self.symbols.clone(),
+            model: Model::default(),
+            base: Some(base.clone()),
+            report: Report::default(),
+            services: self.services.clone(),
+            groups: self.groups.clone(),
+            segment_sets: self.segment_sets.clone(),
+            owner_sets: self.owner_sets.clone(),
+            used: usage::Used::default(),
+            left_out: std::collections::BTreeSet::new(),
+            taint_all: false,
+            unknown: BTreeMap::new(),
+        }
+    }
+
+    /// Whether what forks have found, taken together, is what one run over all would have found: some uses of an unknown
+    /// name are left out when there are many.
+    fn add_up(&self, forks: &[Self]) -> bool {
+        let mut counts: BTreeMap<(FileId, &str), usize> = BTreeMap::new();
+        for one in std::iter::once(self).chain(forks) {
+            for (file, names) in &one.unknown {
+                for (name, count) in names {
+                    *counts.entry((*file, name)).or_default() += count;
+                }
+            }
+        }
+        counts.values().all(|count| *count < MAX_USES)
+    }
+
+    /// Takes over what a fork has found, but for its model.
+    fn join(&mut self, fork: Self) {
+        self.report.diagnostics.extend(fork.report.diagnostics);
+        self.report.tainted.extend(fork.report.tainted);
+        self.report.empty.extend(fork.report.empty);
+        self.used.join(fork.used);
+        self.left_out.extend(fork.left_out);
+        self.taint_all |= fork.taint_all;
+        for (file, names) in fork.unknown {
+            let known = self.unknown.entry(file).or_default();
+            for (name, count) in names {
+                *known.entry(name).or_default() += count;
+            }
+        }
+    }
+
+    /// The model that names are looked up in.
+    fn known(&self) -> &Model {
+        self.base.as_deref().unwrap_or(&self.model)
+    }
+
     fn error(&mut self, code: Code, span: Span, message: impl Into<String>) -> &mut Diagnostic {
         self.report.diagnostics.push(Diagnostic::new(code, span, message));
         // INVARIANT: the list is not empty, one was pushed just now.
@@ -142,11 +202,12 @@ impl<'a> Lowering<'a> {
             Rule(crate::ids::RuleId),
             Exposure(crate::ids::ExposureId),
         }
-        let mut names: Vec<(String, Slot)> = Vec::new();
-        names.extend(self.model.rules.iter().map(|(id, r)| (r.name.clone(), Slot::Rule(id))));
-        names.extend(self.model.exposures.iter().map(|(id, e)| (e.name.clone(), Slot::Exposure(id))));
-        names.sort_by(|a, b| a.0.cmp(&b.0));
-        for (rank, (_, slot)) in (0u32..).zip(names) {
+        let rules = self.model.rules.iter().map(|(id, r)| (r.name.as_str(), Slot::Rule(id)));
+        let exposures = self.model.exposures.iter().map(|(id, e)| (e.name.as_str(), Slot::Exposure(id)));
+        let mut names: Vec<(&str, Slot)> = rules.chain(exposures).collect();
+        names.par_sort_by(|a, b| a.0.cmp(b.0));
+        let slots: Vec<Slot> = names.into_iter().map(|(_, slot)| slot).collect();
+        for (rank, slot) in (0u32..).zip(slots) {
             match slot {
                 Slot::Rule(id) => self.model.rules[id].rank = rank,
                 Slot::Exposure(id) => self.model.exposures[id].rank = rank,

@@ -10,8 +10,19 @@ use lang::codes::Code;
 use lang::diag::Label;
 use lang::span::Span;
 use petgraph::graph::DiGraph;
+use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+/// A policy whose rules are to be lowered.
+type Work<'a> = (PolicyId, &'a ast::Policy, Option<OwnerId>);
+
+/// A policy with its rules.
+type Lowered = (PolicyId, Vec<Rule>);
+
+/// Rules from which on it pays to lower policies in parallel, so many at a time.
+const MANY: usize = 2_000;
+const CHUNK: usize = 8;
 
 impl<'a> Lowering<'a> {
     pub(super) fn policies(&mut self) {
@@ -34,6 +45,7 @@ impl<'a> Lowering<'a> {
             placed.iter().map(|p| p.and_then(|_| next.next()).map(PolicyId)).collect()
         };
         let overrides = self.overrides(&declared, &placed);
+        let mut work: Vec<Work<'a>> = Vec::new();
         for ((policy, place), over) in declared.iter().zip(&placed).zip(overrides) {
             let Some((owner, tier)) = *place else { continue };
             let id = self.model.policies.push(Policy {
@@ -44,8 +56,48 @@ impl<'a> Lowering<'a> {
                 rules: Vec::new(),
                 span: policy.ast.name.span,
             });
-            self.rules(id, policy.ast, owner);
+            work.push((id, policy.ast, owner));
         }
+        let count: usize = work.iter().map(|(_, ast, _)| ast.rules.len()).sum();
+        self.model.rules.reserve(count);
+        if count >= MANY
+            && let Some(lowered) = self.in_parallel(&work)
+        {
+            lowered.into_iter().for_each(|(id, rules)| self.keep(id, rules));
+            return;
+        }
+        for (id, ast, owner) in work {
+            let rules = self.rules(id, ast, owner);
+            self.keep(id, rules);
+        }
+    }
+
+    /// The rules of each policy, as one after the other would give them; `None` if that cannot be had.
+    fn in_parallel(&mut self, work: &[Work<'a>]) -> Option<Vec<Lowered>> {
+        let base = Arc::new(std::mem::take(&mut self.model));
+        let forks: Vec<(Self, Vec<Lowered>)> = work
+            .par_chunks(CHUNK)
+            .map(|chunk| {
+                let mut fork = self.fork(&base);
+                let rules =
+                    chunk.iter().map(|(id, ast, owner)| (*id, fork.rules(*id, ast, *owner))).collect();
+                fork.base = None;
+                (fork, rules)
+            })
+            .collect();
+        // Nobody else holds it any more.
+        self.model = Arc::unwrap_or_clone(base);
+        let (forks, rules): (Vec<Self>, Vec<_>) = forks.into_iter().unzip();
+        if !self.add_up(&forks) {
+            return None;
+        }
+        forks.into_iter().for_each(|fork| self.join(fork));
+        Some(rules.into_iter().flatten().collect())
+    }
+
+    fn keep(&mut self, policy: PolicyId, rules: Vec<Rule>) {
+        let ids = rules.into_iter().map(|rule| self.model.rules.push(rule)).collect();
+        self.model.policies[policy].rules = ids;
     }
 
     /// Owner and tier of a policy; `None` if it may not stand where it does.
@@ -202,7 +254,8 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    fn rules(&mut self, policy: PolicyId, ast: &'a ast::Policy, owner: Option<OwnerId>) {
+    fn rules(&mut self, policy: PolicyId, ast: &'a ast::Policy, owner: Option<OwnerId>) -> Vec<Rule> {
+        let mut rules = Vec::with_capacity(ast.rules.len());
         let mut labels: BTreeMap<&str, Span> = BTreeMap::new();
         for (number, rule) in (1u32..).zip(&ast.rules) {
             let name = match &rule.label {
@@ -220,11 +273,19 @@ impl<'a> Lowering<'a> {
                 }
                 None => format!("{}#{number}", ast.name.node),
             };
-            self.rule(policy, name, rule, owner);
+            rules.extend(self.rule(policy, name, rule, owner));
         }
+        rules
     }
 
-    fn rule(&mut self, policy: PolicyId, name: String, ast: &ast::Rule, owner: Option<OwnerId>) {
+    /// `None` if it is in error and left out.
+    fn rule(
+        &mut self,
+        policy: PolicyId,
+        name: String,
+        ast: &ast::Rule,
+        owner: Option<OwnerId>,
+    ) -> Option<Rule> {
         let scope = Scope { tenant: owner };
         let (pairs, pairs_span, sides) = match &ast.pairs {
             Pairs::SameTenant(span) => {
@@ -259,9 +320,9 @@ impl<'a> Lowering<'a> {
         let (Some(pairs), Some(service), Some(via)) = (pairs, service, via) else {
             self.taint_rule(owner, &sides);
             self.left_out.insert(name);
-            return;
+            return None;
         };
-        let id = self.model.rules.push(Rule {
+        Some(Rule {
             policy,
             name,
             rank: 0,
@@ -280,8 +341,7 @@ impl<'a> Lowering<'a> {
             because: ast.because.as_ref().map(|b| b.node.clone()),
             docs: ast.docs.clone(),
             span: ast.span,
-        });
-        self.model.policies[policy].rules.push(id);
+        })
     }
 
     /// Taints the owners whose flows a rule in error could concern: the policy's, or those of the side that is known.
@@ -292,7 +352,7 @@ impl<'a> Lowering<'a> {
         }
         match sides.iter().flatten().find(|set| set.rest.is_empty()) {
             Some(set) => {
-                for owner in super::sets::owners_in(set, &self.model.owners) {
+                for owner in super::sets::owners_in(set, &self.known().owners) {
                     self.report.taint(owner);
                 }
             }

@@ -27,7 +27,7 @@ impl Lowering<'_> {
             }
         }
         let count = self.symbols.services.len();
-        self.services = vec![None; count];
+        self.services = Arc::new(vec![None; count]);
         let names: Vec<_> = self.symbols.services.iter().map(|s| s.ast.name.clone()).collect();
         let (order, cyclic) = self.definition_order("service", &names, &edges);
         self.used.services.extend(cyclic);
@@ -35,7 +35,7 @@ impl Lowering<'_> {
             let Some(declared) = self.symbols.services.get(index) else { continue };
             let ast = declared.ast;
             let lowered = self.service(&ast.expr);
-            if let Some(slot) = self.services.get_mut(index) {
+            if let Some(slot) = Arc::make_mut(&mut self.services).get_mut(index) {
                 *slot = lowered;
             }
         }

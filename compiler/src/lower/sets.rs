@@ -97,7 +97,7 @@ impl Lowering<'_> {
                     );
                     return None;
                 };
-                let owner = &self.model.owners[tenant];
+                let owner = &self.known().owners[tenant];
                 let own = addresses.intersect(&owner.universe);
                 if own.is_empty() {
                     let name = owner.name.clone();
@@ -125,7 +125,7 @@ impl Lowering<'_> {
                 true => crate::algebra::format_addr(p.family, p.lo()).to_string(),
                 false => p.to_string(),
             });
-        let externals = || self.model.owners.values().filter(|o| !o.is_tenant());
+        let externals = || self.known().owners.values().filter(|o| !o.is_tenant());
         let external = externals()
             .find(|o| o.universe.overlaps(addresses))
             .or_else(|| externals().next())
@@ -193,7 +193,7 @@ impl Lowering<'_> {
 
     /// The id of a tenant by name, or a finding.
     pub(super) fn tenant(&mut self, name: &Name) -> Option<OwnerId> {
-        let found = self.symbols.owner(&name.node).filter(|id| self.model.owners[*id].is_tenant());
+        let found = self.symbols.owner(&name.node).filter(|id| self.known().owners[*id].is_tenant());
         if found.is_none() {
             self.symbols.not_a_tenant(name, &mut self.report);
         }

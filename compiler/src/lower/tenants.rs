@@ -74,7 +74,7 @@ impl<'a> Lowering<'a> {
         }
         for id in self.model.owners.ids() {
             let universe = self.model.owners[id].universe.clone();
-            self.owner_sets.push(Arc::new(EndSet::owner(id, universe)));
+            Arc::make_mut(&mut self.owner_sets).push(Arc::new(EndSet::owner(id, universe)));
         }
     }
 
@@ -123,7 +123,7 @@ impl<'a> Lowering<'a> {
             tenant.prefixes.push(prefix.prefix);
             tenant.prefix_spans.push(prefix.span);
         }
-        self.segment_sets.push(Arc::new(EndSet::owner(owner, set)));
+        Arc::make_mut(&mut self.segment_sets).push(Arc::new(EndSet::owner(owner, set)));
         self.model.segments.push(Segment {
             tenant: owner,
             name: ast.name.node.clone(),
@@ -172,7 +172,7 @@ impl<'a> Lowering<'a> {
 
     /// The id of a tenant's segment.
     pub(super) fn segment_id(&self, tenant: OwnerId, name: &str) -> Option<SegmentId> {
-        self.model
+        self.known()
             .segments
             .as_slice()
             .binary_search_by(|s| (s.tenant, s.name.as_str()).cmp(&(tenant, name)))

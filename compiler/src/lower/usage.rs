@@ -17,6 +17,16 @@ pub(super) struct Used {
     pub gateways: BTreeSet<GatewayId>,
 }
 
+impl Used {
+    pub(super) fn join(&mut self, other: Self) {
+        let Self { services, groups, owners, gateways } = other;
+        self.services.extend(services);
+        self.groups.extend(groups);
+        self.owners.extend(owners);
+        self.gateways.extend(gateways);
+    }
+}
+
 impl Lowering<'_> {
     pub(super) fn unused(&mut self) {
         let mut found: Vec<(Span, &str, String, &str)> = Vec::new();

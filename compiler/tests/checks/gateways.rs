@@ -204,3 +204,22 @@ fn via_inside_a_tenant_needs_a_gateway_that_joins_it() {
     ));
     assert!(found[1].finding.message.contains("steers flows inside tenant `c` through gateway `edge`"));
 }
+
+/// The route leads to the narrower external alone, so the other one needs no next hop of its family.
+#[test]
+fn a_next_hop_is_due_where_flows_can_go() {
+    let project = |route: &str| {
+        format!(
+            "{OUTSIDE}
+             gateway edge {{ joins a, internet, hq instances g1 stateful
+               attach internet on g1 dev up0 next-hop 2001:db8::1
+               attach hq on g1 dev up1 next-hop 203.0.113.1
+             }}
+             tenant a id 1 {{ segment s vni 1 {{ 10.1.0.0/24 }} route {route} via edge }}"
+        )
+    };
+    expect(&project("172.16.0.0/13"));
+    let found = crate::support::findings(&format!("{}{}", crate::support::FABRIC, project("172.0.0.0/8")));
+    let messages: Vec<&str> = found.iter().map(|f| f.finding.message.as_str()).collect();
+    assert_eq!(messages, ["external `internet` has no IPv4 next hop on `g1`, though IPv4 flows go there"]);
+}

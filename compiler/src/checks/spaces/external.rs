@@ -102,6 +102,7 @@ pub fn check(compiled: &Compiled, reported: &mut Reported, report: &mut Report) 
 /// Adds the source addresses of every possible flow to an external that no masquerade replaces.
 fn sources(compiled: &Compiled, spaces: &mut BTreeMap<OwnerId, Vec<(Prefix, Seen)>>) {
     let model = &compiled.model;
+    let masqueraded = model.masqueraded();
     let mut done: BTreeSet<(OwnerId, OwnerId, Family)> = BTreeSet::new();
     for channel in compiled.channels.values() {
         let ChannelKind::ToExternal(gateway) = channel.kind else { continue };
@@ -110,7 +111,7 @@ fn sources(compiled: &Compiled, spaces: &mut BTreeMap<OwnerId, Vec<(Prefix, Seen
             let flows =
                 !channel.src_set.family(family).is_empty() && !channel.dst_set.family(family).is_empty();
             if !flows
-                || masquerades(model, gateway, tenant, external, family)
+                || masqueraded.contains(&(gateway, tenant, external, family))
                 || !done.insert((external, tenant, family))
             {
                 continue;
@@ -121,20 +122,6 @@ fn sources(compiled: &Compiled, spaces: &mut BTreeMap<OwnerId, Vec<(Prefix, Seen
             spaces.entry(external).or_default().extend(prefixes.map(|p| (*p, Seen::Source { tenant, span })));
         }
     }
-}
-
-fn masquerades(
-    model: &Model,
-    gateway: GatewayId,
-    tenant: OwnerId,
-    external: OwnerId,
-    family: Family,
-) -> bool {
-    model.gateways[gateway]
-        .masquerades
-        .iter()
-        .filter(|m| (m.tenant, m.external) == (tenant, external))
-        .any(|m| m.addresses.iter().any(|a| parse_addr(*a).0 == family))
 }
 
 /// The tenant's first route through this gateway that reaches the external.
