@@ -326,6 +326,17 @@ impl<'c> Encoder<'c> {
 
     /// The view of a tenant on flows that go this way.
     pub fn view(&mut self, tenant: OwnerId, way: Way, within: &ServiceSet) -> ViewTerms {
+        self.view_among(tenant, way, within, |_| true)
+    }
+
+    /// As [`Encoder::view`], if only these policies stood in it.
+    pub fn view_among(
+        &mut self,
+        tenant: OwnerId,
+        way: Way,
+        within: &ServiceSet,
+        stands: impl Fn(PolicyId) -> bool,
+    ) -> ViewTerms {
         let c = self.c;
         let stands_after = c.model.fabric.lowest_delegated();
         let mut view = ViewTerms {
@@ -340,7 +351,8 @@ impl<'c> Encoder<'c> {
         let mut via: Vec<(GatewayId, Vec<Term>)> = Vec::new();
         let mut reached = Term::TRUE;
         for (position, policies) in c.views[tenant].iter().enumerate() {
-            let tier = self.tier(policies, way, within, reached);
+            let policies: Vec<PolicyId> = policies.iter().copied().filter(|p| stands(*p)).collect();
+            let tier = self.tier(&policies, way, within, reached);
             for (gateway, term) in &tier.allow {
                 let decides = self.pool.and([reached, *term]);
                 allow.push(decides);

@@ -14,20 +14,29 @@
 //!   answer. What the budget did not suffice for is PW0901.
 //!
 //! [`cover`] answers the same questions about dead and conflicting rules by taking boxes away from boxes, which is far quicker on
-//! long lists. Z3 confirms what it finds covered, the evaluator what it finds left; only the *living* rules of lists of more than
-//! some four thousand are not replayed unless [`Options::certify`] is set.
+//! long lists. Z3 confirms what it finds covered, the evaluator what it finds left; for the *living* rules of lists of more than some
+//! thousands [`lookup`] stands in for the evaluator, unless [`Options::certify`] is set.
+//!
+//! [`flows`] says what is decided on a channel as disjoint boxes. Tests, isolation and chains are decided by them: a flow that shows
+//! something has been confirmed by the evaluator, and [`Options::certify`] has Z3 confirm that there is none.
 //!
 //! Owners in [`compiler::model::Model::tainted`] have declarations that were left out. What would be proved about their flows
 //! need not hold for the policy that was meant, so these flows are skipped, and [`Verdicts::skipped`] says so.
 
 pub mod checks;
 pub mod cover;
+pub mod diff;
 pub mod encode;
+pub mod flows;
+pub mod lookup;
+pub mod paths;
 pub mod properties;
+pub mod query;
 pub mod replay;
 pub mod scene;
 pub mod solver;
 pub mod terms;
+pub mod units;
 
 mod verify;
 

@@ -32,6 +32,22 @@ pub fn uncovered(pool: &mut Pool, matches: Term, regions: &[Term]) -> Term {
     pool.minus(matches, covered)
 }
 
+/// PW0403. `sat`: a flow that the rule decides meets no later rule, or first one of another verdict. `later`: what the later rules
+/// match, in order, and whether with the same verdict.
+pub fn needed(pool: &mut Pool, decides: Term, later: &[(bool, Term)]) -> Term {
+    let mut repeated = Term::FALSE;
+    for (same, matches) in later.iter().rev() {
+        repeated = if *same { pool.or([repeated, *matches]) } else { pool.minus(repeated, *matches) };
+    }
+    pool.minus(decides, repeated)
+}
+
+/// PW0404, note. `sat`: the rule would decide the flow if its owner's policies stood alone, and does not.
+pub fn overruled(pool: &mut Pool, alone: &ViewTerms, view: &ViewTerms, rule: RuleId) -> Term {
+    let (would, does) = (alone.decides(pool, rule), view.decides(pool, rule));
+    pool.minus(would, does)
+}
+
 /// PW0502, `never`, `some`. `sat`: a flow of `pairs` is allowed on the channel.
 pub fn allowed(pool: &mut Pool, pairs: Term, decision: &DecisionTerms) -> Term {
     pool.and([pairs, decision.possible, decision.allow])
@@ -47,10 +63,9 @@ pub fn allowed_beside(
     encoder: &mut Encoder<'_>,
     pairs: Term,
     decision: &DecisionTerms,
-    hole: Option<(&ServiceSet, GatewayId)>,
+    (service, gateway): (&ServiceSet, GatewayId),
 ) -> Term {
     let allowed = allowed(&mut encoder.pool, pairs, decision);
-    let Some((service, gateway)) = hole else { return allowed };
     let service = encoder.service(service);
     let hole = encoder.pool.and([service, decision.allowed_via(gateway)]);
     encoder.pool.minus(allowed, hole)

@@ -2,7 +2,7 @@
 
 use compiler::Compiled;
 use compiler::eval::{self, Decision, TierDecision, Way};
-use compiler::ids::{ChannelId, GatewayId, OwnerId, RuleId};
+use compiler::ids::{ChannelId, GatewayId, OwnerId, PolicyId, RuleId};
 use compiler::packet::Flow;
 
 /// The way of a channel as one tenant's view sees it: an exposure stands in the destination's view only.
@@ -15,9 +15,33 @@ pub fn way_of(c: &Compiled, channel: ChannelId, tenant: OwnerId) -> Way {
 /// The rules that decide in a view: those of each tier reached that are first in a policy not overridden.
 #[must_use]
 pub fn deciding(c: &Compiled, tenant: OwnerId, way: Way, flow: &Flow) -> Vec<RuleId> {
+    deciding_in(c, c.views[tenant].iter().map(Vec::as_slice), way, flow)
+}
+
+/// As [`deciding`], if only these policies stood in the view.
+#[must_use]
+pub fn deciding_among(
+    c: &Compiled,
+    tenant: OwnerId,
+    way: Way,
+    flow: &Flow,
+    stands: impl Fn(PolicyId) -> bool,
+) -> Vec<RuleId> {
+    let tiers = c.views[tenant].iter();
+    let tiers: Vec<Vec<PolicyId>> =
+        tiers.map(|tier| tier.iter().copied().filter(|p| stands(*p)).collect()).collect();
+    deciding_in(c, tiers.iter().map(Vec::as_slice), way, flow)
+}
+
+fn deciding_in<'t>(
+    c: &Compiled,
+    tiers: impl Iterator<Item = &'t [PolicyId]>,
+    way: Way,
+    flow: &Flow,
+) -> Vec<RuleId> {
     let stands_after = c.model.fabric.lowest_delegated();
     let mut out = Vec::new();
-    for (tier, policies) in c.views[tenant].iter().enumerate() {
+    for (tier, policies) in tiers.enumerate() {
         out.extend(eval::tier_rules(c, policies, flow));
         match eval::tier_decision(c, policies, flow, way) {
             TierDecision::Verdict(_) => break,
@@ -26,6 +50,20 @@ pub fn deciding(c: &Compiled, tenant: OwnerId, way: Way, flow: &Flow) -> Vec<Rul
         }
     }
     out
+}
+
+/// The rules after this one in its policy, in order.
+#[must_use]
+pub fn later(c: &Compiled, rule: RuleId) -> &[RuleId] {
+    let rules = &c.model.policies[c.model.rules[rule].policy].rules;
+    // A policy's rules are made in its order.
+    rules.get(rules.partition_point(|other| *other <= rule)..).unwrap_or(&[])
+}
+
+/// The rule that a flow meets next in the policy of one that it meets, among those that are kept.
+#[must_use]
+pub fn next_match(c: &Compiled, rule: RuleId, flow: &Flow, kept: impl Fn(RuleId) -> bool) -> Option<RuleId> {
+    later(c, rule).iter().copied().find(|other| kept(*other) && matches(c, *other, flow))
 }
 
 #[must_use]

@@ -1,10 +1,9 @@
 //! PW0502: flows between the two sides of an `isolate`.
 
+use crate::checks::judge::{Judge, Question};
 use crate::checks::{Findings, Task};
-use crate::encode::{Encoder, Frame};
-use crate::properties;
-use crate::replay;
-use crate::scene::{Found, Scene};
+use crate::flows::Through;
+use crate::scene::Found;
 use crate::solver::Fault;
 use compiler::Compiled;
 use compiler::algebra::{Family, RangeSet};
@@ -12,9 +11,12 @@ use compiler::eval;
 use compiler::ids::{ChannelId, OwnerId};
 use compiler::model::Isolate;
 use compiler::packet::Flow;
+use compiler::sets::{EndSet, ServiceSet};
 use compiler::wire;
 use lang::codes::Code;
 use lang::diag::Diagnostic;
+use rayon::prelude::*;
+use std::collections::BTreeSet;
 
 /// The two sides of an `isolate`: what is in one of its sets and not in the other. A flow with both ends in X or both in Y
 /// does not count, so a flow that counts has one end in each of these.
@@ -59,25 +61,44 @@ impl<'c> Sides<'c> {
         only.intersect(self.c.model.owners[owner].universe.family(family))
     }
 
-    /// Whether a decision on a flow from one side to the other breaks the isolation.
-    #[must_use]
-    pub fn violated_by(&self, flow: &Flow, decision: &eval::Decision) -> bool {
-        let hole = self.isolate.allowing.as_ref().is_some_and(|(service, gateway)| {
-            service.contains(flow.protocol, flow.x, flow.y) && decision.via == Some(*gateway)
-        });
-        decision.allow && !hole
+    /// Owners in one of whom every flow in question begins or ends; `None`: they may be any.
+    fn listed(&self) -> Option<BTreeSet<OwnerId>> {
+        let owners = |set: &EndSet| set.owners.iter().map(|(owner, _)| *owner).collect();
+        let (what, from) = (&self.isolate.what, &self.isolate.from);
+        match (what.rest.is_empty(), from.rest.is_empty()) {
+            (true, _) => Some(owners(what)),
+            (false, true) => Some(owners(from)),
+            (false, false) => None,
+        }
+    }
+
+    /// The channels on which a flow from one side to the other may go, ascending.
+    fn channels(&self) -> Vec<ChannelId> {
+        let c = self.c;
+        // Every such flow has an end on each side.
+        let Some(listed) = self.listed() else { return c.channels.ids().collect() };
+        let ids: BTreeSet<ChannelId> =
+            listed.iter().flat_map(|owner| c.channels_of[*owner].iter().copied()).collect();
+        ids.into_iter().collect()
     }
 }
 
 /// The flows that break an `isolate`: one finding for each channel on which there is one.
 ///
 /// # Errors
-/// The solver contradicts the evaluator.
-pub fn direct(task: Task<'_>, isolate: &Isolate) -> Result<Findings, Fault> {
+/// The engines and the evaluator do not agree.
+pub fn direct(judge: Judge<'_>, isolate: &Isolate) -> Result<Findings, Fault> {
+    let task = judge.task;
     let mut out = Findings::default();
     let sides = Sides::new(task.c, isolate);
-    for id in task.c.channels.ids().filter(|id| !task.skips(*id)) {
-        match violation(task, isolate, sides, id)? {
+    let found: Vec<(ChannelId, Found)> = sides
+        .channels()
+        .into_par_iter()
+        .filter(|id| !task.skips(*id))
+        .map(|id| Ok((id, violation(judge, isolate, sides, id)?)))
+        .collect::<Result<_, Fault>>()?;
+    for (id, found) in found {
+        match found {
             Found::No => {}
             Found::Yes(flow) => out.diagnostics.push(report(task, isolate, id, &flow)),
             Found::Undecided => {
@@ -91,30 +112,20 @@ pub fn direct(task: Task<'_>, isolate: &Isolate) -> Result<Findings, Fault> {
     Ok(out)
 }
 
-fn violation(task: Task<'_>, isolate: &Isolate, sides: Sides<'_>, id: ChannelId) -> Result<Found, Fault> {
-    let channel = &task.c.channels[id];
+fn violation(judge: Judge<'_>, isolate: &Isolate, sides: Sides<'_>, id: ChannelId) -> Result<Found, Fault> {
+    let channel = &judge.task.c.channels[id];
+    let all = ServiceSet::all();
+    let through = match &isolate.allowing {
+        Some((service, gateway)) => Through::Beside(service, *gateway),
+        None => Through::Any,
+    };
     let mut undecided = false;
     for family in Family::BOTH {
-        let Some(frame) = Frame::of_channel(channel, family) else { continue };
         for side in [Side::What, Side::From] {
-            let narrow = Frame {
-                src_set: frame.src_set.intersect(&sides.of(side, channel.src, family)),
-                dst_set: frame.dst_set.intersect(&sides.of(side.other(), channel.dst, family)),
-                ..frame.clone()
-            };
-            if !narrow.some_flow(&channel.service) {
-                continue;
-            }
-            let mut encoder = Encoder::new(task.c, narrow);
-            let decision = encoder.decision(id);
-            let hole = isolate.allowing.as_ref().map(|(service, gateway)| (&**service, *gateway));
-            let term = properties::allowed_beside(&mut encoder, crate::terms::Term::TRUE, &decision, hole);
-            let mut scene = Scene::with_base(encoder, decision.possible, task.budget);
-            let shows = |flow: &Flow| {
-                replay::goes_on(task.c, id, flow)
-                    && sides.violated_by(flow, &eval::decide_on_channel(task.c, id, flow))
-            };
-            match scene.witness(term, &shows)? {
+            let src = sides.of(side, channel.src, family);
+            let dst = sides.of(side.other(), channel.dst, family);
+            let question = Question { channel: id, family, src: &src, dst: &dst, service: &all, through };
+            match judge.witness(&question)? {
                 Found::No => {}
                 Found::Yes(flow) => return Ok(Found::Yes(flow)),
                 Found::Undecided => undecided = true,

@@ -2,11 +2,15 @@
 
 pub mod conflict;
 pub mod isolate;
+pub mod judge;
+pub mod note;
 pub mod reach;
+pub mod redundant;
 pub mod shadow;
 pub mod tests;
 pub mod view;
 
+use crate::cover::Work;
 use compiler::Compiled;
 use compiler::compiled::ChannelKind;
 use compiler::eval::{self, Decider, Decision};
@@ -25,6 +29,8 @@ pub struct Task<'c> {
     pub budget: u32,
     /// Whether every verdict is to be confirmed a second time, whatever it costs.
     pub certify: bool,
+    /// Box tests that one question may cost before it is left to Z3.
+    pub work: u64,
 }
 
 /// What a check has found.
@@ -59,6 +65,12 @@ impl Findings {
 }
 
 impl<'c> Task<'c> {
+    /// The work that one question may cost.
+    #[must_use]
+    pub fn work(&self) -> Work {
+        Work(self.work)
+    }
+
     /// Whether what is proved about this owner's flows would not hold for the policy that was meant.
     #[must_use]
     pub fn tainted(&self, owner: OwnerId) -> bool {

@@ -8,21 +8,27 @@
 //! (from its last address on the one to the next on the other); if that one is a single flow it is PW0502's, or the hole's and no
 //! hop. So it is enough to start from all of one side at once, never to go on from the other, and to look from the second
 //! hop on. The search goes level by level, each level complete before the next: the chains that it
-//! shows are shortest, and depend on nothing but the policy. An external ends a chain, so none is gone on from. Every edge is
-//! decided by the solver and replayed; one left undecided makes the whole question undecided.
+//! shows are shortest, and depend on nothing but the policy. An external ends a chain, so none is gone on from. Every hop that
+//! is shown has been replayed; one left undecided makes the whole question undecided.
+//!
+//! Boxes need no classes: the destinations of all allowed boxes from a level are the next one. No flow of them is an end's to
+//! itself, since where they start has been visited, and where they end has not.
 
 use crate::checks::isolate::{Side, Sides};
+use crate::checks::judge::Judge;
 use crate::checks::{Findings, Task};
 use crate::encode::Encoder;
+use crate::flows::{Fence, Through};
 use crate::replay;
 use crate::scene::{Found, Scene};
 use crate::solver::Fault;
+use compiler::Compiled;
 use compiler::algebra::{Family, RangeSet};
 use compiler::eval;
 use compiler::ids::{ChannelId, OwnerId};
 use compiler::model::Isolate;
 use compiler::packet::Flow;
-use compiler::sets::PairSet;
+use compiler::sets::{PairSet, ServiceSet};
 use compiler::wire;
 use lang::codes::Code;
 use lang::diag::Diagnostic;
@@ -52,13 +58,15 @@ enum Step {
 /// shortest.
 ///
 /// # Errors
-/// The solver contradicts the evaluator.
-pub fn transitive(task: Task<'_>, isolate: &Isolate) -> Result<Findings, Fault> {
+/// The engines and the evaluator do not agree.
+pub fn transitive(judge: Judge<'_>, isolate: &Isolate) -> Result<Findings, Fault> {
+    let task = judge.task;
     let mut out = Findings::default();
     let mut reported: BTreeSet<(Side, OwnerId)> = BTreeSet::new();
     for family in Family::BOTH {
+        let mut channels = Channels::default();
         for side in [Side::What, Side::From] {
-            let mut search = Search::new(task, isolate, family, side);
+            let mut search = Search::new(judge, isolate, family, side, &mut channels);
             match search.run()? {
                 Some(chains) => {
                     for (owner, chain) in chains {
@@ -78,7 +86,8 @@ pub fn transitive(task: Task<'_>, isolate: &Isolate) -> Result<Findings, Fault> 
     Ok(out)
 }
 
-struct Search<'c> {
+struct Search<'a, 'c> {
+    judge: Judge<'c>,
     task: Task<'c>,
     isolate: &'c Isolate,
     family: Family,
@@ -86,11 +95,13 @@ struct Search<'c> {
     levels: Vec<Ends>,
     /// Where they must not end: the far side.
     target: Ends,
-    /// Encodings of the channels that were needed, whole.
-    scenes: BTreeMap<ChannelId, Option<Hops<'c>>>,
+    channels: &'a mut Channels<'c>,
     /// An owner's addresses by class.
     classes: BTreeMap<OwnerId, Vec<RangeSet>>,
 }
+
+/// The channels of one family that a solver was asked about.
+type Channels<'c> = BTreeMap<ChannelId, Option<Hops<'c>>>;
 
 /// The allowed flows of a channel.
 struct Hops<'c> {
@@ -98,23 +109,22 @@ struct Hops<'c> {
     allow: crate::terms::Term,
 }
 
-impl<'c> Search<'c> {
-    fn new(task: Task<'c>, isolate: &'c Isolate, family: Family, side: Side) -> Self {
+impl<'a, 'c> Search<'a, 'c> {
+    fn new(
+        judge: Judge<'c>,
+        isolate: &'c Isolate,
+        family: Family,
+        side: Side,
+        channels: &'a mut Channels<'c>,
+    ) -> Self {
+        let task = judge.task;
         let sides = Sides::new(task.c, isolate);
         let ends = |side: Side| -> Ends {
             let owners = task.c.model.owners.ids().filter(|o| !task.tainted(*o));
             owners.map(|o| (o, sides.of(side, o, family))).filter(|(_, set)| !set.is_empty()).collect()
         };
         let (start, target) = (ends(side), ends(side.other()));
-        Self {
-            task,
-            isolate,
-            family,
-            levels: vec![start],
-            target,
-            scenes: BTreeMap::new(),
-            classes: BTreeMap::new(),
-        }
+        Self { judge, task, isolate, family, levels: vec![start], target, channels, classes: BTreeMap::new() }
     }
 
     /// One shortest chain of two hops or more to each owner of the far side; `None`: undecided.
@@ -179,23 +189,16 @@ impl<'c> Search<'c> {
         for owner in owners {
             for channel in self.channels_from(owner) {
                 let dst = self.task.c.channels[channel].dst;
-                loop {
-                    let mut left = self.task.c.channels[channel].dst_set.family(self.family).clone();
-                    for taken in
-                        [visited.get(&dst), self.target.get(&dst), next.get(&dst)].into_iter().flatten()
-                    {
-                        left = left.subtract(taken);
-                    }
-                    let from = self.at(level, owner);
-                    match self.hop(channel, &from, &left, false)? {
-                        Step::None => break,
-                        Step::Undecided => return Ok(None),
-                        Step::Hop(hop) => {
-                            let class = self.class(dst, hop.flow.dst.address);
-                            let set = next.entry(dst).or_default();
-                            *set = set.union(&class);
-                        }
-                    }
+                let from = self.at(level, owner);
+                let mut left = self.task.c.channels[channel].dst_set.family(self.family).clone();
+                for taken in [visited.get(&dst), self.target.get(&dst), next.get(&dst)].into_iter().flatten()
+                {
+                    left = left.subtract(taken);
+                }
+                let Some(more) = self.reached(channel, &from, left)? else { return Ok(None) };
+                if !more.is_empty() {
+                    let set = next.entry(dst).or_default();
+                    *set = set.union(&more);
                 }
             }
         }
@@ -222,7 +225,7 @@ impl<'c> Search<'c> {
                 continue;
             }
             let from = self.at(level, src);
-            match self.hop(channel, &from, to, true)? {
+            match self.hop(channel, &from, to)? {
                 Step::None => {}
                 other => return Ok(other),
             }
@@ -255,35 +258,104 @@ impl<'c> Search<'c> {
         Ok(Some(chain))
     }
 
+    /// The addresses of `left`, none of them visited, that some allowed flow of a channel reaches from these; `None`: undecided.
+    fn reached(
+        &mut self,
+        id: ChannelId,
+        from: &RangeSet,
+        mut left: RangeSet,
+    ) -> Result<Option<RangeSet>, Fault> {
+        let family = self.family;
+        let by_boxes = self.judge.flows.map(|f| f.reached(id, family, (from, &left), &mut f.work()));
+        let found = by_boxes.unwrap_or_default();
+        let channel = &self.task.c.channels[id];
+        for extent in &found.boxes {
+            let flow = extent.some_flow(channel.src, channel.dst, family);
+            if !flow.is_some_and(|flow| shows(self.task.c, id, from, &left, &flow)) {
+                let dump = format!("{extent:?} is allowed on {id:?}, but for the evaluator not {flow:?}");
+                return Err(Fault::Mismatch { dump });
+            }
+        }
+        let mut reached = found.addresses;
+        left = left.subtract(&reached);
+        if found.complete {
+            if !self.task.certify {
+                return Ok(Some(reached));
+            }
+            return match self.hop_by_z3(id, from, &left, false)? {
+                Step::None => Ok(Some(reached)),
+                Step::Undecided => Ok(None),
+                Step::Hop(hop) => {
+                    Err(Fault::Mismatch { dump: format!("Z3 found {hop:?}, which is in no box") })
+                }
+            };
+        }
+        loop {
+            match self.hop_by_z3(id, from, &left, false)? {
+                Step::None => return Ok(Some(reached)),
+                Step::Undecided => return Ok(None),
+                Step::Hop(hop) => {
+                    let class = self.class(hop.flow.dst.owner, hop.flow.dst.address);
+                    left = left.subtract(&class);
+                    reached = reached.union(&class);
+                }
+            }
+        }
+    }
+
+    /// The preferred of the allowed flows on a channel between these addresses.
+    fn hop(&mut self, id: ChannelId, from: &RangeSet, to: &RangeSet) -> Result<Step, Fault> {
+        let channel = &self.task.c.channels[id];
+        let (src, dst) = (channel.src_set.family(self.family), channel.dst_set.family(self.family));
+        if !from.overlaps(src) || !to.overlaps(dst) {
+            return Ok(Step::None);
+        }
+        let Some(flows) = self.judge.flows else { return self.hop_by_z3(id, from, to, true) };
+        let all = ServiceSet::all();
+        let wanted = Fence { src: from, dst: to, service: &all.boxes };
+        let found = flows.first_allowed(id, self.family, wanted, Through::Any, &mut flows.work());
+        let Ok(flow) = found else { return self.hop_by_z3(id, from, to, true) };
+        let judge = self.judge;
+        let found = judge.settled(
+            flow,
+            |flow| shows(judge.task.c, id, from, to, flow),
+            || {
+                Ok(match self.hop_by_z3(id, from, to, false)? {
+                    Step::None => Found::No,
+                    Step::Undecided => Found::Undecided,
+                    Step::Hop(hop) => Found::Yes(hop.flow),
+                })
+            },
+            || format!("on {id:?} from {from:?} to {to:?}"),
+        )?;
+        Ok(step(id, found))
+    }
+
     /// An allowed flow on a channel between these addresses; the preferred one where `preferred` is set.
-    fn hop(&mut self, id: ChannelId, from: &RangeSet, to: &RangeSet, preferred: bool) -> Result<Step, Fault> {
+    fn hop_by_z3(
+        &mut self,
+        id: ChannelId,
+        from: &RangeSet,
+        to: &RangeSet,
+        preferred: bool,
+    ) -> Result<Step, Fault> {
         let (c, family) = (self.task.c, self.family);
         let channel = &c.channels[id];
         if !from.overlaps(channel.src_set.family(family)) || !to.overlaps(channel.dst_set.family(family)) {
             return Ok(Step::None);
         }
-        if !self.scenes.contains_key(&id) {
-            let hops = Scene::of_channel(c, id, family, self.task.budget)
-                .map(|(scene, decision)| Hops { scene, allow: decision.allow });
-            self.scenes.insert(id, hops);
-        }
-        let Some(Some(hops)) = self.scenes.get_mut(&id) else { return Ok(Step::None) };
+        let known = self.channels.entry(id).or_insert_with(|| {
+            let encoded = Scene::of_channel(c, id, family, self.task.budget);
+            encoded.map(|(scene, decision)| Hops { scene, allow: decision.allow })
+        });
+        let Some(hops) = known else { return Ok(Step::None) };
         let encoder: &mut Encoder<'_> = &mut hops.scene.encoder;
         let parts = [hops.allow, encoder.src_in(from), encoder.dst_in(to)];
         let term = encoder.pool.and(parts);
-        let shows = |flow: &Flow| {
-            replay::goes_on(c, id, flow)
-                && from.contains(flow.src.address)
-                && to.contains(flow.dst.address)
-                && eval::decide_on_channel(c, id, flow).allow
-        };
+        let shows = |flow: &Flow| shows(c, id, from, to, flow);
         let found =
             if preferred { hops.scene.witness(term, &shows)? } else { hops.scene.ask(term, &shows)? };
-        Ok(match found {
-            Found::No => Step::None,
-            Found::Yes(flow) => Step::Hop(Hop { channel: id, flow }),
-            Found::Undecided => Step::Undecided,
-        })
+        Ok(step(id, found))
     }
 
     /// The class of an owner's address.
@@ -332,6 +404,22 @@ impl<'c> Search<'c> {
             classes = finer;
         }
         classes
+    }
+}
+
+/// What the evaluator must say of a hop.
+fn shows(c: &Compiled, id: ChannelId, from: &RangeSet, to: &RangeSet, flow: &Flow) -> bool {
+    replay::goes_on(c, id, flow)
+        && from.contains(flow.src.address)
+        && to.contains(flow.dst.address)
+        && eval::decide_on_channel(c, id, flow).allow
+}
+
+fn step(channel: ChannelId, found: Found) -> Step {
+    match found {
+        Found::No => Step::None,
+        Found::Yes(flow) => Step::Hop(Hop { channel, flow }),
+        Found::Undecided => Step::Undecided,
     }
 }
 

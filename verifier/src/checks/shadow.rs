@@ -92,13 +92,23 @@ fn guess(task: Task<'_>, at: &ViewScene<'_>, id: RuleId) -> bool {
 /// was left out with a tainted owner.
 #[must_use]
 pub fn judged(task: Task<'_>, id: RuleId) -> bool {
-    let rule = &task.c.model.rules[id];
-    let reaches = |owner: OwnerId| match &rule.pairs {
+    untainted(task, id) && matches_possible_flow(task.c, id)
+}
+
+/// Whether no flow that might be the rule's own was left out with a tainted owner.
+#[must_use]
+pub fn untainted(task: Task<'_>, id: RuleId) -> bool {
+    let owner = task.c.model.policies[task.c.model.rules[id].policy].owner;
+    !owner.is_some_and(|o| task.tainted(o)) && !task.c.model.tainted.iter().any(|o| reaches(task, id, *o))
+}
+
+/// Whether the rule names ends of an owner.
+#[must_use]
+pub fn reaches(task: Task<'_>, id: RuleId, owner: OwnerId) -> bool {
+    match &task.c.model.rules[id].pairs {
         PairSet::SameTenant => true,
         PairSet::Sets(src, dst) => !src.of(owner).is_empty() || !dst.of(owner).is_empty(),
-    };
-    let owner_tainted = task.c.model.policies[rule.policy].owner.is_some_and(|o| task.tainted(o));
-    !owner_tainted && !task.c.model.tainted.iter().any(|o| reaches(*o)) && matches_possible_flow(task.c, id)
+    }
 }
 
 /// What stands before a rule and takes flows from it.
@@ -117,17 +127,20 @@ pub struct Weight {
     pub differs: bool,
 }
 
-/// What an engine knows of a rule that decides nothing.
+/// What covers a rule: all that it matches, or all that it decides.
 pub trait Coverage {
-    /// What may take flows of the rule.
+    /// What may be part of a cover.
     fn weights(&self) -> &BTreeMap<Blocker, Weight>;
 
-    /// Whether these blockers take every possible flow that the rule matches; `None` if that is undecided.
+    /// Whether these cover the rule; `None` if that is undecided.
     ///
     /// # Errors
     /// The solver contradicts the evaluator.
     fn covers(&mut self, cover: &[Blocker]) -> Result<Option<bool>, Fault>;
+}
 
+/// What an engine knows of a rule that decides nothing: blockers cover it that take every possible flow that it matches.
+pub trait Taken: Coverage {
     /// The first possible flow that the rule matches.
     ///
     /// # Errors
@@ -160,11 +173,7 @@ pub fn report<'c>(task: Task<'c>, scenes: &mut [ViewScene<'c>], id: RuleId) -> R
 ///
 /// # Errors
 /// The solver contradicts the evaluator.
-pub fn finding(
-    task: Task<'_>,
-    of: &mut dyn Coverage,
-    id: RuleId,
-) -> Result<(Diagnostic, Vec<Blocker>), Fault> {
+pub fn finding(task: Task<'_>, of: &mut impl Taken, id: RuleId) -> Result<(Diagnostic, Vec<Blocker>), Fault> {
     let weights = of.weights().clone();
     let owner = task.c.model.policies[task.c.model.rules[id].policy].owner;
     let owner_of = |blocker: Blocker| match blocker {
@@ -197,7 +206,7 @@ pub fn finding(
 
 /// An irreducible part of blockers that cover, in their order: what is left when from the last to the first each one is dropped
 /// without which the others still cover, so that the largest overlaps stay.
-fn irreducible(mut blockers: Vec<Blocker>, of: &mut dyn Coverage) -> Result<Vec<Blocker>, Fault> {
+pub(super) fn irreducible(mut blockers: Vec<Blocker>, of: &mut impl Coverage) -> Result<Vec<Blocker>, Fault> {
     // The last one that cannot be dropped ends the shortest prefix that covers together with those kept so far.
     let mut kept: Vec<Blocker> = Vec::new();
     loop {
@@ -222,7 +231,7 @@ fn irreducible(mut blockers: Vec<Blocker>, of: &mut dyn Coverage) -> Result<Vec<
 }
 
 /// Blockers, largest overlap first; of equal ones the name that sorts first.
-fn by_overlap(
+pub(super) fn by_overlap(
     task: Task<'_>,
     weights: &BTreeMap<Blocker, Weight>,
     keep: impl Fn(Blocker) -> bool,
@@ -337,7 +346,9 @@ impl Coverage for Parts<'_, '_> {
         }
         Ok(if undecided { None } else { Some(true) })
     }
+}
 
+impl Taken for Parts<'_, '_> {
     fn witness(&mut self) -> Result<Option<(ChannelId, Flow)>, Fault> {
         let (c, id) = (self.task.c, self.id);
         for part in &mut self.parts {
@@ -394,7 +405,7 @@ fn describe(
 }
 
 /// `a`, `a and b`, `a, b and c`; long lists are cut.
-fn list(names: &[String]) -> String {
+pub(super) fn list(names: &[String]) -> String {
     const SHOWN: usize = 4;
     match names {
         [] => "others".to_owned(),

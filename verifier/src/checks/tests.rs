@@ -1,37 +1,26 @@
 //! PW0701: `always`, `never`, `some` over all flows of a test's sets, and single packets.
 
+mod sets;
+
+use crate::checks::judge::Judge;
 use crate::checks::{Findings, Task, reason};
-use crate::encode::{DecisionTerms, Encoder, Frame};
-use crate::properties;
 use crate::replay;
-use crate::scene::{Found, Scene};
 use crate::solver::Fault;
-use crate::terms::Term;
-use compiler::algebra::Family;
 use compiler::eval::{self, Decider, Decision, Resolution};
 use compiler::ids::{ChannelId, GatewayId, OwnerId};
 use compiler::model::{Test, TestClause, TestKind};
 use compiler::packet::{Flow, Packet};
-use compiler::sets::{EndSet, ServiceSet};
 use compiler::wire;
-use lang::ast::Quantifier;
 use lang::codes::Code;
 use lang::diag::Diagnostic;
-
-/// The sets of one clause.
-#[derive(Clone, Copy)]
-struct Sets<'c> {
-    src: &'c EndSet,
-    dst: &'c EndSet,
-    service: &'c ServiceSet,
-    via: Option<GatewayId>,
-}
+use sets::{Sets, Verdict};
 
 /// The findings of one test.
 ///
 /// # Errors
-/// The solver contradicts the evaluator.
-pub fn test(task: Task<'_>, test: &Test) -> Result<Findings, Fault> {
+/// The engines and the evaluator do not agree.
+pub fn test(judge: Judge<'_>, test: &Test) -> Result<Findings, Fault> {
+    let task = judge.task;
     let mut out = Findings::default();
     for clause in &test.clauses {
         match &clause.kind {
@@ -42,7 +31,8 @@ pub fn test(task: Task<'_>, test: &Test) -> Result<Findings, Fault> {
             }
             TestKind::Flows { quantifier, src, dst, service, via } => {
                 let sets = Sets { src, dst, service, via: *via };
-                flows(task, test, clause, *quantifier, sets, &mut out)?;
+                let verdict = sets.verdict(judge, *quantifier)?;
+                told(task, test, clause, sets.via, verdict, &mut out);
             }
         }
     }
@@ -54,135 +44,44 @@ fn failed(test: &Test, clause: &TestClause, why: &str) -> Diagnostic {
         .label("does not hold")
 }
 
-fn flows(
+/// Adds the finding about a clause over flows, if there is one.
+fn told(
     task: Task<'_>,
     test: &Test,
     clause: &TestClause,
-    quantifier: Quantifier,
-    sets: Sets<'_>,
+    via: Option<GatewayId>,
+    verdict: Verdict,
     out: &mut Findings,
-) -> Result<(), Fault> {
-    let owners: Vec<OwnerId> = task.c.model.owners.ids().collect();
-    let touched = |set: &EndSet| {
-        let in_set = |id: &&OwnerId| set.of(**id).overlaps(&task.c.model.owners[**id].universe);
-        owners.iter().filter(in_set).copied().collect::<Vec<_>>()
-    };
-    let (sources, destinations) = (touched(sets.src), touched(sets.dst));
-    let concerns_tainted =
-        task.c.model.tainted.iter().any(|o| !sets.src.of(*o).is_empty() || !sets.dst.of(*o).is_empty());
-    let mut some_pair = false;
-    let mut undecided = false;
-    for src in &sources {
-        for dst in &destinations {
-            let channels = task.between(*src, *dst);
-            for family in Family::BOTH {
-                let Some(frame) = frame(task, *src, *dst, family, sets) else { continue };
-                some_pair = true;
-                if task.tainted(*src) || task.tainted(*dst) {
-                    continue;
+) {
+    match verdict {
+        Verdict::Holds => {}
+        Verdict::Undecided => {
+            let question = format!("whether test \"{}\" holds", test.name);
+            out.undecided(task, clause.span, &question, None);
+        }
+        Verdict::NoPair => {
+            let finding = failed(test, clause, "its sets give no pair of ends")
+                .help("a set is empty, the families differ, or the service goes with neither family; name ends that exist");
+            out.diagnostics.push(finding);
+        }
+        Verdict::NotAlways(channels, flow) => {
+            out.diagnostics.push(always_fails(task, test, clause, &channels, &flow, via));
+        }
+        Verdict::Allowed(channel, flow) => {
+            out.diagnostics.push(never_fails(task, test, clause, channel, &flow));
+        }
+        Verdict::NoneAllowed => {
+            let why = match via {
+                Some(gateway) => {
+                    let gateway = &task.c.model.gateways[gateway].name;
+                    format!("no flow of these sets is allowed via `{gateway}`")
                 }
-                match quantifier {
-                    Quantifier::Always => match always(task, frame, &channels, sets)? {
-                        Found::No => {}
-                        Found::Yes(flow) => {
-                            out.diagnostics
-                                .push(always_fails(task, test, clause, &channels, &flow, sets.via));
-                            return Ok(());
-                        }
-                        Found::Undecided => undecided = true,
-                    },
-                    Quantifier::Never | Quantifier::Some => match allowed(task, &frame, &channels, sets)? {
-                        (Found::No, _) => {}
-                        (Found::Yes(_), _) if quantifier == Quantifier::Some => return Ok(()),
-                        (Found::Yes(flow), channel) => {
-                            out.diagnostics.push(never_fails(task, test, clause, channel, &flow));
-                            return Ok(());
-                        }
-                        (Found::Undecided, _) => undecided = true,
-                    },
-                }
-            }
+                None => "no flow of these sets is allowed".to_owned(),
+            };
+            let help = "`partywall trace` tells of one packet, step by step, why it is denied";
+            out.diagnostics.push(failed(test, clause, &why).help(help));
         }
     }
-    if undecided {
-        let question = format!("whether test \"{}\" holds", test.name);
-        out.undecided(task, clause.span, &question, None);
-    } else if !some_pair && !concerns_tainted {
-        let finding = failed(test, clause, "its sets give no pair of ends")
-            .help("a set is empty, the families differ, or the service goes with neither family; name ends that exist");
-        out.diagnostics.push(finding);
-    } else if quantifier == Quantifier::Some && !concerns_tainted {
-        let why = match sets.via {
-            Some(gateway) => {
-                format!("no flow of these sets is allowed via `{}`", task.c.model.gateways[gateway].name)
-            }
-            None => "no flow of these sets is allowed".to_owned(),
-        };
-        let help = "`partywall trace` tells of one packet, step by step, why it is denied";
-        out.diagnostics.push(failed(test, clause, &why).help(help));
-    }
-    Ok(())
-}
-
-/// The flows of a clause between two owners in one family; `None` if there are none, possible or not.
-fn frame(task: Task<'_>, src: OwnerId, dst: OwnerId, family: Family, sets: Sets<'_>) -> Option<Frame> {
-    let within = |owner: OwnerId, set: &EndSet| {
-        set.of(owner).family(family).intersect(task.c.model.owners[owner].universe.family(family))
-    };
-    let frame = Frame { src, dst, family, src_set: within(src, sets.src), dst_set: within(dst, sets.dst) };
-    frame.some_flow(sets.service).then_some(frame)
-}
-
-/// A flow of the frame on which `always` fails.
-fn always(task: Task<'_>, frame: Frame, channels: &[ChannelId], sets: Sets<'_>) -> Result<Found, Fault> {
-    let mut scene = Scene::new(task.c, frame, task.budget);
-    let decisions: Vec<DecisionTerms> = channels.iter().map(|id| scene.encoder.decision(*id)).collect();
-    let pairs = scene.encoder.service(sets.service);
-    let term = properties::not_always(&mut scene.encoder.pool, pairs, &decisions, sets.via);
-    scene.witness(term, &|flow| {
-        let decisions = replay::decisions(task.c, channels, flow);
-        let allowed = decisions.iter().any(|(_, d)| d.allow);
-        let astray = decisions.iter().any(|(_, d)| d.allow && !replay::allows(d, sets.via));
-        !allowed || astray
-    })
-}
-
-/// The first channel with an allowed flow of the frame.
-fn allowed(
-    task: Task<'_>,
-    frame: &Frame,
-    channels: &[ChannelId],
-    sets: Sets<'_>,
-) -> Result<(Found, ChannelId), Fault> {
-    let mut undecided = None;
-    for id in channels {
-        let channel = &task.c.channels[*id];
-        let family = frame.family;
-        let narrow = Frame {
-            src_set: frame.src_set.intersect(channel.src_set.family(family)),
-            dst_set: frame.dst_set.intersect(channel.dst_set.family(family)),
-            ..frame.clone()
-        };
-        if !narrow.some_flow(&channel.service.intersect(sets.service)) {
-            continue;
-        }
-        let mut encoder = Encoder::new(task.c, narrow);
-        let decision = encoder.decision(*id);
-        let mut scene = Scene::with_base(encoder, decision.possible, task.budget);
-        let pairs = scene.encoder.service(sets.service);
-        let pool = &mut scene.encoder.pool;
-        let term: Term = match sets.via {
-            Some(gateway) => properties::allowed_via(pool, pairs, &decision, gateway),
-            None => properties::allowed(pool, pairs, &decision),
-        };
-        let shows = |flow: &Flow| replay::allows(&eval::decide_on_channel(task.c, *id, flow), sets.via);
-        match scene.witness(term, &shows)? {
-            Found::No => {}
-            Found::Yes(flow) => return Ok((Found::Yes(flow), *id)),
-            Found::Undecided => undecided = Some(*id),
-        }
-    }
-    Ok(undecided.map_or((Found::No, ChannelId(0)), |id| (Found::Undecided, id)))
 }
 
 fn always_fails(

@@ -5,19 +5,10 @@
 //! protocols is one of all 256; a range of protocols becomes as many ranges of ranks as it takes.
 
 use crate::cover::cuboid::{Cuboid, Side};
+use crate::cover::extent::Extent;
 use compiler::algebra::Family;
 use compiler::ids::OwnerId;
 use compiler::packet::{self, End, Fields, Flow};
-
-/// A box of flows in the fields' own values, inclusive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Extent {
-    pub src: (u128, u128),
-    pub dst: (u128, u128),
-    pub protocol: (u8, u8),
-    pub x: (u16, u16),
-    pub y: (u16, u16),
-}
 
 /// The boundaries of one address field, ascending: each starts a cell.
 #[derive(Debug, Clone, Default)]
@@ -37,7 +28,7 @@ impl Cells {
         Self { starts, max }
     }
 
-    /// The cells of one of the ranges that the cells were made for.
+    /// The cells of one of the ranges that the cells were made for; of any other range the cells that it meets.
     #[must_use]
     pub fn side(&self, (lo, hi): (u128, u128)) -> Side {
         let last_at_most = |value: u128| {
@@ -102,6 +93,21 @@ impl Protocols {
         Self { order, ranks, classes }
     }
 
+    /// The protocols of a range of ranks, as ranges.
+    fn values(&self, (first, last): Side) -> Vec<(u8, u8)> {
+        let of = self.order.get(first as usize..=last as usize).unwrap_or(&[]);
+        let mut protocols: Vec<u8> = of.to_vec();
+        protocols.sort_unstable();
+        let mut ranges: Vec<(u8, u8)> = Vec::new();
+        for p in protocols {
+            match ranges.last_mut() {
+                Some(range) if range.1.checked_add(1) == Some(p) => range.1 = p,
+                _ => ranges.push((p, p)),
+            }
+        }
+        ranges
+    }
+
     fn rank(&self, protocol: u8) -> u32 {
         self.ranks.get(usize::from(protocol)).copied().unwrap_or(0)
     }
@@ -158,16 +164,15 @@ impl Axes {
         }
     }
 
-    /// The protocol of a rank.
+    /// The flows of a box of well-formed flows, in the fields' own values.
     #[must_use]
-    pub fn protocol(&self, rank: u32) -> u8 {
-        self.protocols.order.get(rank as usize).copied().unwrap_or(0)
-    }
-
-    /// The rank of a protocol.
-    #[must_use]
-    pub fn protocol_rank(&self, protocol: u8) -> u32 {
-        self.protocols.rank(protocol)
+    pub fn extents(&self, cuboid: &Cuboid) -> Vec<Extent> {
+        let (src, dst) = (self.src.addresses(cuboid.src), self.dst.addresses(cuboid.dst));
+        #[expect(clippy::cast_possible_truncation, reason = "fields keep their values as ranks")]
+        let field = |side: Side| (side.0 as u16, side.1 as u16);
+        let (x, y) = (field(cuboid.x), field(cuboid.y));
+        let protocols = self.protocols.values(cuboid.protocol).into_iter();
+        protocols.map(|protocol| Extent { src, dst, protocol, x, y }).collect()
     }
 
     /// Whether a box holds a flow: it is not one end's flow to itself.
@@ -198,7 +203,7 @@ impl Axes {
             src: End { owner: self.src_owner, address: from },
             dst: End { owner: self.dst_owner, address: dst.0 },
             family: self.family,
-            protocol: self.protocol(cuboid.protocol.0),
+            protocol: self.protocols.order.get(cuboid.protocol.0 as usize).copied().unwrap_or(0),
             x: port(cuboid.x),
             y: port(cuboid.y),
         }

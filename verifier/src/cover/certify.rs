@@ -10,19 +10,28 @@
 //!   it matches within such a region of another rule of its tier;
 //! - for an exposure: what no rule of the tier after which it stands matches.
 //!
+//! A certificate about a redundant rule says that what the rule decides meets a rule of its verdict next, among the later ones of its
+//! policy that are not gone. There the later rules of its verdict that it names take what they match, without what any later rule of
+//! another verdict matches that comes before: where one of them takes a flow, the first later rule that matches it is of the
+//! verdict in question.
+//!
 //! Anything else named as a taker takes nothing. Only Z3's `unsat` counts; `sat` is a contradiction and a [`Fault`].
 
 use crate::checks::Task;
+use crate::checks::redundant::{Gone, same};
 use crate::checks::shadow::Blocker;
 use crate::encode::{Encoder, Frame};
 use crate::replay;
 use crate::solver::{Answer, Fault, Solver, Z3};
 use crate::terms::{Pool, Term};
-use compiler::algebra::Family;
+use compiler::algebra::{Family, RangeSet};
 use compiler::compiled::Channel;
 use compiler::eval::{self, Verdict};
 use compiler::ids::{ChannelId, OwnerId, PolicyId, RuleId};
+use compiler::model::Rule;
+use compiler::sets::PairSet;
 use rayon::prelude::*;
+use std::collections::BTreeMap;
 
 /// Certificates in one question: enough to share its set-up, few enough for it to stay small.
 const BATCH: usize = 50;
@@ -34,6 +43,8 @@ pub enum Subject {
     Rule(RuleId),
     /// The rules, of two policies of one tier, decide no flow together.
     Pair(RuleId, RuleId),
+    /// What the rule decides meets its verdict next.
+    Redundant(RuleId),
 }
 
 impl Subject {
@@ -41,7 +52,7 @@ impl Subject {
     #[must_use]
     pub fn rules(self) -> Vec<RuleId> {
         match self {
-            Self::Rule(id) => vec![id],
+            Self::Rule(id) | Self::Redundant(id) => vec![id],
             Self::Pair(a, b) => vec![a, b],
         }
     }
@@ -56,16 +67,20 @@ pub struct Certificate {
     pub by: Vec<Blocker>,
 }
 
-/// Has Z3 confirm each certificate; the subjects of those that spent their budget.
+/// Has Z3 confirm each certificate; the subjects of those that spent their budget. `gone`: redundant rules, and dead ones, that are
+/// left out for those before them.
 ///
 /// # Errors
 /// Z3 finds a flow that a certificate denies, or fails.
-pub fn certify(task: Task<'_>, certificates: &[Certificate]) -> Result<Vec<Subject>, Fault> {
+pub fn certify(task: Task<'_>, certificates: &[Certificate], gone: &Gone) -> Result<Vec<Subject>, Fault> {
+    let kept = Kept::new(task, certificates, gone);
     let mut undecided = Vec::new();
     for family in Family::BOTH {
         let of: Vec<&Certificate> = certificates.iter().filter(|c| c.family == family).collect();
-        let batches: Vec<Vec<Subject>> =
-            of.par_chunks(BATCH).map(|batch| confirm(task, family, batch)).collect::<Result<_, Fault>>()?;
+        let batches: Vec<Vec<Subject>> = of
+            .par_chunks(BATCH)
+            .map(|batch| confirm(task, family, batch, &kept))
+            .collect::<Result<_, Fault>>()?;
         undecided.extend(batches.into_iter().flatten());
     }
     undecided.sort_unstable();
@@ -73,14 +88,19 @@ pub fn certify(task: Task<'_>, certificates: &[Certificate]) -> Result<Vec<Subje
     Ok(undecided)
 }
 
-fn confirm(task: Task<'_>, family: Family, batch: &[&Certificate]) -> Result<Vec<Subject>, Fault> {
-    if ask(task, family, batch)?.0 == Answer::Unsat {
+fn confirm(
+    task: Task<'_>,
+    family: Family,
+    batch: &[&Certificate],
+    kept: &Kept<'_>,
+) -> Result<Vec<Subject>, Fault> {
+    if ask(task, family, batch, kept)?.0 == Answer::Unsat {
         return Ok(Vec::new());
     }
     // Which one it is.
     let mut undecided = Vec::new();
     for one in batch {
-        match ask(task, family, &[*one])? {
+        match ask(task, family, &[*one], kept)? {
             (Answer::Unsat, _) => {}
             (Answer::Unknown, _) => undecided.push(one.subject),
             (Answer::Sat(values), dump) => {
@@ -93,14 +113,19 @@ fn confirm(task: Task<'_>, family: Family, batch: &[&Certificate]) -> Result<Vec
 }
 
 /// Whether some flow contradicts one of the certificates, and the term that was asked.
-fn ask(task: Task<'_>, family: Family, batch: &[&Certificate]) -> Result<(Answer, String), Fault> {
+fn ask(
+    task: Task<'_>,
+    family: Family,
+    batch: &[&Certificate],
+    kept: &Kept<'_>,
+) -> Result<(Answer, String), Fault> {
     let mut pool = Pool::new();
     let mut gaps = Vec::with_capacity(batch.len());
     for certificate in batch {
         let Some(frame) = Frame::of_channel(&task.c.channels[certificate.channel], family) else { continue };
         let mut encoder = Encoder::new(task.c, frame);
         std::mem::swap(&mut encoder.pool, &mut pool);
-        gaps.push(gap(task, &mut encoder, certificate));
+        gaps.push(gap(task, &mut encoder, certificate, kept));
         std::mem::swap(&mut encoder.pool, &mut pool);
     }
     let any = pool.or(gaps);
@@ -115,7 +140,7 @@ fn ask(task: Task<'_>, family: Family, batch: &[&Certificate]) -> Result<(Answer
 }
 
 /// The flows that contradict a certificate.
-fn gap(task: Task<'_>, encoder: &mut Encoder<'_>, certificate: &Certificate) -> Term {
+fn gap(task: Task<'_>, encoder: &mut Encoder<'_>, certificate: &Certificate, kept: &Kept<'_>) -> Term {
     let model = &task.c.model;
     let channel = &task.c.channels[certificate.channel];
     let mut parts = vec![encoder.possible(channel)];
@@ -142,15 +167,110 @@ fn gap(task: Task<'_>, encoder: &mut Encoder<'_>, certificate: &Certificate) -> 
             }
         });
     }
+    if let Subject::Redundant(id) = certificate.subject {
+        taken.extend(repeated(task, encoder, certificate, id, kept));
+    }
     let taken = encoder.pool.or(taken);
     parts.push(encoder.pool.not(taken));
     encoder.pool.and(parts)
 }
 
+/// What the later rules that the certificate names give the verdict of a redundant rule, each by itself.
+fn repeated(
+    task: Task<'_>,
+    encoder: &mut Encoder<'_>,
+    certificate: &Certificate,
+    id: RuleId,
+    kept: &Kept<'_>,
+) -> Vec<Term> {
+    let (c, rules) = (task.c, &task.c.model.rules);
+    let within = &c.channels[certificate.channel].service;
+    let way = replay::way_of(c, certificate.channel, certificate.tenant);
+    let named: Vec<RuleId> = certificate
+        .by
+        .iter()
+        .filter_map(|by| if let Blocker::Rule(rule) = by { Some(*rule) } else { None })
+        .filter(|rule| rules[*rule].policy == rules[id].policy && *rule > id)
+        .filter(|rule| !kept.gone.contains(rule) && same(c, way, id, *rule))
+        .collect();
+    let Some(last) = named.iter().max() else { return Vec::new() };
+    let mut others = kept.differing(task, certificate, id, *last);
+    others.retain(|rule| !same(c, way, id, *rule));
+    let (mut out, mut before, mut passed) = (Vec::new(), Term::FALSE, others.iter().peekable());
+    for name in named {
+        while let Some(other) = passed.next_if(|other| **other < name) {
+            let matches = encoder.rule(&rules[*other], within);
+            before = encoder.pool.or([before, matches]);
+        }
+        let matches = encoder.rule(&rules[name], within);
+        out.push(encoder.pool.minus(matches, before));
+    }
+    out
+}
+
+/// The addresses around what a rule matches in a frame, source and destination.
+type Hull = [(u128, u128); 2];
+
+/// The rules that are kept when the redundant ones are gone.
+struct Kept<'g> {
+    gone: &'g Gone,
+    /// By policy, channel and family: the policy's rules that match some addresses there, ascending.
+    hulls: BTreeMap<(PolicyId, ChannelId, Family), Vec<(RuleId, Hull)>>,
+}
+
+impl<'g> Kept<'g> {
+    fn new(task: Task<'_>, certificates: &[Certificate], gone: &'g Gone) -> Self {
+        let rules = &task.c.model.rules;
+        let mut hulls = BTreeMap::new();
+        for certificate in certificates {
+            let Subject::Redundant(id) = certificate.subject else { continue };
+            let policy = rules[id].policy;
+            hulls.entry((policy, certificate.channel, certificate.family)).or_insert_with(|| {
+                let of = task.c.model.policies[policy].rules.iter();
+                let frame = Frame::of_channel(&task.c.channels[certificate.channel], certificate.family);
+                let hull = |id: &RuleId| Some((*id, hull(&rules[*id], frame.as_ref()?)?));
+                of.filter_map(hull).collect()
+            });
+        }
+        Self { gone, hulls }
+    }
+
+    /// The rules after one and up to another in its policy that may give a flow of the rule another verdict. Those of one action
+    /// give one verdict, or none is the same as theirs (`allow … via` another gateway than the flow's own).
+    fn differing(&self, task: Task<'_>, certificate: &Certificate, id: RuleId, last: RuleId) -> Vec<RuleId> {
+        let rules = &task.c.model.rules;
+        let all = self.hulls.get(&(rules[id].policy, certificate.channel, certificate.family));
+        let all = all.map_or(&[][..], Vec::as_slice);
+        let at = all.partition_point(|(rule, _)| *rule < id);
+        let Some((_, own)) = all.get(at).filter(|(rule, _)| *rule == id) else { return Vec::new() };
+        let meets = |(a, b): (&(u128, u128), &(u128, u128))| a.0 <= b.1 && b.0 <= a.1;
+        let later = all.iter().skip(at + 1).take_while(|(rule, _)| *rule <= last);
+        later
+            .filter(|(rule, hull)| {
+                rules[*rule].action != rules[id].action
+                    && hull.iter().zip(own).all(meets)
+                    && !self.gone.contains(rule)
+            })
+            .map(|(rule, _)| *rule)
+            .collect()
+    }
+}
+
+fn hull(rule: &Rule, frame: &Frame) -> Option<Hull> {
+    let around = |set: &RangeSet| Some((set.first()?, set.ranges().last()?.1));
+    match &rule.pairs {
+        PairSet::SameTenant => Some([(0, frame.family.max()); 2]),
+        PairSet::Sets(src, dst) => Some([
+            around(src.of(frame.src).family(frame.family))?,
+            around(dst.of(frame.dst).family(frame.family))?,
+        ]),
+    }
+}
+
 /// The tier in which the subject's rules stand.
 fn tier(task: Task<'_>, subject: Subject) -> usize {
     let model = &task.c.model;
-    let (Subject::Rule(id) | Subject::Pair(id, _)) = subject;
+    let (Subject::Rule(id) | Subject::Pair(id, _) | Subject::Redundant(id)) = subject;
     model.policies[model.rules[id].policy].tier
 }
 
@@ -173,11 +293,7 @@ fn region(task: Task<'_>, encoder: &mut Encoder<'_>, certificate: &Certificate, 
     if here == home {
         let takes = certificate.subject.rules().into_iter().any(|subject| {
             let its = model.rules[subject].policy;
-            let before = || {
-                let position = |r: RuleId| model.policies[its].rules.iter().position(|other| *other == r);
-                position(id) < position(subject)
-            };
-            if its == policy { before() } else { overrides(task, policy, its) }
+            if its == policy { id < subject } else { overrides(task, policy, its) }
         });
         return if takes { encoder.rule(&model.rules[id], &channel.service) } else { Term::FALSE };
     }

@@ -93,7 +93,7 @@ fn pair(
     let region = table.let_through(common(table, a, b), tier);
     let mut takers = table.takers(a);
     takers.parts.extend(table.takers(b).parts);
-    let mut work = Work::DEFAULT;
+    let mut work = task.work();
     match cover(&region, &takers, &table.axes, &mut work) {
         Cover::Exhausted => Ok(Clashes::Exhausted),
         Cover::Covered(_) if region.is_empty() => nothing,

@@ -1,7 +1,7 @@
-//! What takes the flows of a rule that decides nothing, in boxes: the other side of [`crate::checks::shadow::Coverage`].
+//! What takes the flows of a rule that decides nothing, in boxes: the other side of [`crate::checks::shadow::Taken`].
 
 use crate::checks::Task;
-use crate::checks::shadow::{Blocker, Coverage, Weight, overlap};
+use crate::checks::shadow::{Blocker, Coverage, Taken, Weight, overlap};
 use crate::cover::axes::Axes;
 use crate::cover::certify::{Certificate, Subject};
 use crate::cover::cuboid::Cuboid;
@@ -42,14 +42,7 @@ pub struct Dead<'c> {
 impl<'c> Dead<'c> {
     #[must_use]
     pub fn new(task: Task<'c>, rule: RuleId) -> Self {
-        Self {
-            task,
-            rule,
-            parts: Vec::new(),
-            weights: BTreeMap::new(),
-            work: Work::DEFAULT,
-            exhausted: false,
-        }
+        Self { task, rule, parts: Vec::new(), weights: BTreeMap::new(), work: task.work(), exhausted: false }
     }
 
     /// Adds a table, if the rule matches something in it.
@@ -186,7 +179,9 @@ impl Coverage for Dead<'_> {
         }
         Ok(Some(true))
     }
+}
 
+impl Taken for Dead<'_> {
     fn witness(&mut self) -> Result<Option<(ChannelId, Flow)>, Fault> {
         let flow = |part: &Part| Some((part.channel, preferred(self.task.c, &part.axes, &part.region)?));
         Ok(self.parts.iter().find_map(flow))

@@ -4,13 +4,18 @@
 //! "Left" comes with a flow that the reference evaluator confirms; "covered" comes with what covers, which Z3 confirms from the
 //! model's sets ([`certify`]). What is too much for boxes is left to Z3 alone: no verdict is guessed.
 
-mod axes;
+pub(crate) mod axes;
 pub mod certify;
 mod clash;
-mod cuboid;
+pub(crate) mod cuboid;
 mod dead;
-mod index;
-mod subtract;
+pub mod extent;
+pub(crate) mod index;
+mod note;
+mod redundant;
+pub(crate) mod subtract;
 mod table;
 pub mod view;
-mod witness;
+pub mod witness;
+
+pub use subtract::Work;

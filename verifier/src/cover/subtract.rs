@@ -15,10 +15,8 @@ use std::rc::Rc;
 pub struct Work(pub u64);
 
 impl Work {
-    /// Enough for any list that people write; some tenths of a second at worst.
-    pub const DEFAULT: Self = Self(30_000_000);
-
-    fn spend(&mut self, steps: usize) -> bool {
+    /// Takes steps; `false` if there are not as many left.
+    pub fn spend(&mut self, steps: usize) -> bool {
         match self.0.checked_sub(steps as u64) {
             Some(left) => {
                 self.0 = left;
@@ -47,7 +45,9 @@ pub struct Takers<'t> {
 }
 
 impl Takers<'_> {
-    fn any(&self, within: &Cuboid) -> bool {
+    /// Whether some box overlaps this one.
+    #[must_use]
+    pub fn any(&self, within: &Cuboid) -> bool {
         self.parts.iter().any(|(index, before)| index.any(within, *before))
     }
 
@@ -67,18 +67,22 @@ impl Takers<'_> {
     }
 }
 
+/// Four cells of a box, far from each other.
+#[must_use]
+pub fn corners(cuboid: &Cuboid) -> [Cuboid; 4] {
+    let (low, high) = (cuboid.low(), cuboid.high());
+    let cross = low.with(Axis::Dst, high.dst).with(Axis::Y, high.y);
+    let back = high.with(Axis::Dst, low.dst).with(Axis::Y, low.y);
+    [low, high, cross, back]
+}
+
 /// Whether some flow of the region, boxes of well-formed flows, is in none of the takers' boxes. A few corners are tried first:
 /// nearly every rule that decides anything decides one of them.
 #[must_use]
 pub fn cover(region: &[Cuboid], takers: &Takers<'_>, axes: &Axes, work: &mut Work) -> Cover {
-    for cuboid in region {
-        let (low, high) = (cuboid.low(), cuboid.high());
-        let cross = low.with(Axis::Dst, high.dst).with(Axis::Y, high.y);
-        let back = high.with(Axis::Dst, low.dst).with(Axis::Y, low.y);
-        for cell in [low, high, cross, back] {
-            if axes.holds_flow(&cell) && !takers.any(&cell) {
-                return Cover::Left(cell);
-            }
+    for cell in region.iter().flat_map(corners) {
+        if axes.holds_flow(&cell) && !takers.any(&cell) {
+            return Cover::Left(cell);
         }
     }
     let mut used = Vec::new();

@@ -13,8 +13,9 @@
 //! that the tier does not decide, exactly those in the box of one of its `pass` rules go on.
 
 use crate::checks::Task;
-use crate::cover::axes::{Axes, Extent};
+use crate::cover::axes::Axes;
 use crate::cover::cuboid::Cuboid;
+use crate::cover::extent::Extent;
 use crate::cover::index::{Index, Item};
 use crate::cover::subtract::{Takers, Work, leftovers};
 use crate::replay;
@@ -214,8 +215,48 @@ impl Table {
             table.entries.push(Entry { rule, verdict, lot, boxes: from..table.boxes.len() });
         }
         table.index(task);
-        table.carve()?;
+        table.carve(task.work())?;
         Ok(table)
+    }
+
+    /// The same table as if only some policies stood in the view.
+    ///
+    /// # Errors
+    /// Too much for boxes.
+    pub fn among(&self, task: Task<'_>, stands: impl Fn(PolicyId) -> bool) -> Result<Self, NoTable> {
+        let mut out = Self {
+            axes: self.axes.clone(),
+            entries: Vec::new(),
+            boxes: Vec::new(),
+            lots: Vec::new(),
+            levels: Vec::new(),
+            at: BTreeMap::new(),
+            ..*self
+        };
+        for level in &self.levels {
+            let first_lot = out.lots.len();
+            for lot in self.lots.get(level.lots.clone()).unwrap_or(&[]) {
+                if !stands(lot.policy) {
+                    continue;
+                }
+                let first = out.entries.len();
+                for at in lot.entries.clone() {
+                    let Some(entry) = self.entries.get(at) else { continue };
+                    let from = out.boxes.len();
+                    out.boxes.extend_from_slice(self.raw(at));
+                    out.at.insert(entry.rule, out.entries.len());
+                    let boxes = from..out.boxes.len();
+                    out.entries.push(Entry { lot: out.lots.len(), boxes, ..*entry });
+                }
+                let entries = first..out.entries.len();
+                out.lots.push(Lot { entries, over: Vec::new(), index: Index::default(), ..*lot });
+            }
+            let lots = first_lot..out.lots.len();
+            out.levels.push(Level { lots, carved: None, passes: Index::default() });
+        }
+        out.index(task);
+        out.carve(task.work())?;
+        Ok(out)
     }
 
     fn index(&mut self, task: Task<'_>) {
@@ -240,8 +281,7 @@ impl Table {
     }
 
     /// What each tier takes from those below it.
-    fn carve(&mut self) -> Result<(), NoTable> {
-        let mut work = Work::DEFAULT;
+    fn carve(&mut self, mut work: Work) -> Result<(), NoTable> {
         let mut made: Vec<Option<(Index, Index)>> = Vec::new();
         for level in &self.levels {
             let is_pass = |e: &Entry| e.verdict == Verdict::Pass;
@@ -376,5 +416,27 @@ impl Table {
         takers.parts.extend(lot.over.iter().filter_map(|o| self.lots.get(*o)).map(|o| (&o.index, u32::MAX)));
         self.above(lot.tier, &mut takers);
         takers
+    }
+
+    /// Hands the boxes of the later entries of its policy that overlap `within` to `visit`, in no particular order.
+    pub fn after(&self, entry: usize, within: &Cuboid, mut visit: impl FnMut(&Item)) {
+        let Some(lot) = self.entries.get(entry).and_then(|e| self.lots.get(e.lot)) else { return };
+        lot.index.overlapping(within, u32::MAX, |item| {
+            if item.entry > number(entry) {
+                visit(item);
+            }
+            true
+        });
+    }
+
+    /// Whether a box of some of these policies that stands before an entry's overlaps it: in a higher tier, or in a policy that
+    /// overrides its own.
+    #[must_use]
+    pub fn meets(&self, entry: usize, policies: impl Fn(PolicyId) -> bool) -> bool {
+        let Some(lot) = self.entries.get(entry).and_then(|e| self.lots.get(e.lot)) else { return false };
+        let stronger = |at: usize, other: &Lot| other.tier < lot.tier || lot.over.contains(&at);
+        let mut before =
+            self.lots.iter().enumerate().filter(|(at, other)| stronger(*at, other) && policies(other.policy));
+        before.any(|(_, other)| self.raw(entry).iter().any(|own| other.index.any(own, u32::MAX)))
     }
 }

@@ -144,12 +144,75 @@ policy app for shop in tenant {
 fn the_covering_set_is_irreducible() {
     let d = only(
         "policy app for shop in tenant {
-  part: allow front & 10.1.0.0/25 -> data : tcp/5432
+  part: allow front & 10.1.0.0/25 -> data : tcp/5432 log
   all:  allow front -> data : tcp/5000..6000
   dead: allow front -> data : tcp/5432
 }",
     );
     assert_eq!(d.rules, ["app.dead", "app.all"]);
+}
+
+#[test]
+fn a_redundant_rule_names_the_later_ones_that_say_the_same() {
+    let policies = "policy app for shop in tenant {
+  both:  allow front -> data : tcp/5000..6000
+  low:   allow front & 10.1.0.0/25 -> data : tcp/4000..6000
+  high:  allow front & 10.1.0.128/25 -> data : tcp/5000..7000
+  other: allow front & 10.1.0.128/25 -> data : tcp/5500
+  again: allow data -> front : tcp/80
+}";
+    let verdicts = check(policies);
+    let d = verdicts.diagnostics.iter().find(|d| d.code.as_str() == "PW0403").expect("a redundant rule");
+    assert_eq!(
+        d.message,
+        "`app.both` is redundant: `app.high` and `app.low` together give all of its flows the same verdict"
+    );
+    assert_eq!(d.severity.as_str(), "warning");
+    assert_eq!(d.rules, ["app.both", "app.high", "app.low"]);
+    assert_eq!(d.help.as_deref(), Some("remove the rule; nothing changes without it"));
+    let related: Vec<String> = d.related.iter().map(|l| text_at(policies, l.span)).collect();
+    assert_eq!(related[0], "high:  allow front & 10.1.0.128/25 -> data : tcp/5000..7000");
+    assert_eq!(related.len(), 2);
+}
+
+#[test]
+fn a_redundant_rule_names_what_has_to_go_with_it() {
+    let found = check(
+        "policy app for shop in tenant {
+  first:  allow front -> data : tcp/1
+  second: deny front -> data : tcp/1..2
+  third:  allow front -> data : tcp/{1, 3}
+  last:   deny front -> data : tcp/{2, 4}
+}",
+    );
+    let helps: Vec<_> = found.diagnostics.iter().map(|d| (d.rules[0].as_str(), d.help.as_deref())).collect();
+    assert_eq!(
+        helps,
+        [
+            (
+                "app.first",
+                Some(
+                    "remove the rule together with `app.second`: left in place, that would decide some of its flows \
+                     differently"
+                )
+            ),
+            ("app.second", Some("remove the rule; nothing changes without it")),
+        ]
+    );
+}
+
+#[test]
+fn an_allow_of_which_another_owner_decides_a_part_gets_a_note() {
+    let policies = "policy no-x11 in guardrail { deny any -> any : tcp/6000..6063 }
+policy app for shop in tenant {
+  wide: allow front -> data : tcp/5999..7000
+}";
+    let d = only(policies);
+    assert_eq!((d.code.as_str(), d.severity.as_str()), ("PW0404", "note"));
+    assert_eq!(d.message, "`no-x11#1` of another owner decides some of the flows that `app.wide` would");
+    assert_eq!(d.rules, ["app.wide", "no-x11#1"]);
+    assert_eq!(text_at(policies, d.related[0].span), "deny any -> any : tcp/6000..6063");
+    assert_eq!(d.witness.unwrap().human, "tcp 10.1.0.5:32768 -> 10.1.1.9:6000 in shop");
 }
 
 #[test]
@@ -352,11 +415,18 @@ fn a_spent_budget_is_an_error_that_names_the_rule() {
     ));
     let spent = partywall_verifier::verify(
         &c,
-        &Options { budget: 1, jobs: Some(1), engine: partywall_verifier::Engine::Z3, certify: false },
+        &Options {
+            budget: 1,
+            jobs: Some(1),
+            engine: partywall_verifier::Engine::Z3,
+            certify: false,
+            ..Options::default()
+        },
     )
     .unwrap();
     assert!(spent.undecided > 0);
-    let first = spent.diagnostics.iter().find(|d| d.code.as_str() == "PW0901").expect("an undecided rule");
+    let rest = |d: &&Diagnostic| d.code.as_str() == "PW0901" && d.rules == ["app.rest"];
+    let first = spent.diagnostics.iter().find(rest).expect("an undecided rule");
     assert_eq!(first.severity.as_str(), "error");
     assert!(first.message.contains("`app.rest`"), "{}", first.message);
     assert!(first.help.as_ref().unwrap().contains("--solver-budget"));

@@ -4,18 +4,21 @@
 
 use crate::brute::Brute;
 use crate::{generate, support};
+use compiler::ids::RuleId;
 use compiler::{Compiled, wire};
 use lang::codes::Code;
 use lang::diag::{Diagnostic, Severity};
+use partywall_verifier::lookup::{Confirm, Lookup};
+use partywall_verifier::replay;
 use std::collections::{BTreeMap, BTreeSet};
 
 #[test]
 fn the_checks_find_what_enumeration_finds() {
     let projects: u64 = std::env::var("PARTYWALL_PROJECTS").ok().map_or(40, |v| v.parse().expect("a number"));
     let mut seen: BTreeMap<Code, usize> = BTreeMap::new();
-    let mut witnessed = 0;
+    let (mut witnessed, mut notes) = (0, 0);
     for seed in 0..projects {
-        let text = generate::project(seed);
+        let text = support::with_logs(&generate::project(seed));
         let (c, diagnostics) = support::compile(&text);
         if std::env::var("PARTYWALL_DEBUG").is_ok() {
             for d in diagnostics.iter().filter(|d| d.severity == Severity::Error) {
@@ -35,7 +38,7 @@ fn the_checks_find_what_enumeration_finds() {
             verdicts
                 .diagnostics
                 .iter()
-                .filter(|d| codes.contains(&d.code))
+                .filter(|d| codes.contains(&d.code) && d.severity != Severity::Note)
                 .map(|d| {
                     if d.code == Code::PW0401 {
                         d.rules.clone()
@@ -47,6 +50,14 @@ fn the_checks_find_what_enumeration_finds() {
         };
         assert_eq!(names(&[Code::PW0402, Code::PW0404]), brute.dead(), "dead rules, seed {seed}\n{text}");
         assert_eq!(names(&[Code::PW0401]), brute.conflicts(), "conflicts, seed {seed}\n{text}");
+        let first = |keep: &dyn Fn(&Diagnostic) -> bool| -> BTreeSet<String> {
+            verdicts.diagnostics.iter().filter(|d| keep(d)).map(|d| d.rules[0].clone()).collect()
+        };
+        let redundant = first(&|d| d.code == Code::PW0403);
+        assert_eq!(redundant, brute.redundant(), "redundant rules, seed {seed}\n{text}");
+        let overruled = first(&|d| d.code == Code::PW0404 && d.severity == Severity::Note);
+        assert_eq!(overruled, brute.overruled(), "notes, seed {seed}\n{text}");
+        notes += overruled.len();
         let spans = |code: Code| -> BTreeSet<_> {
             verdicts.diagnostics.iter().filter(|d| d.code == code).map(|d| d.span).collect()
         };
@@ -68,9 +79,39 @@ fn the_checks_find_what_enumeration_finds() {
         }
     }
     assert!(witnessed > seen.values().sum::<usize>() / 2, "{witnessed} of {seen:?}");
-    for code in [Code::PW0401, Code::PW0402, Code::PW0404, Code::PW0502, Code::PW0503, Code::PW0701] {
+    assert!(notes > 0, "no project shows a note");
+    for code in
+        [Code::PW0401, Code::PW0402, Code::PW0403, Code::PW0404, Code::PW0502, Code::PW0503, Code::PW0701]
+    {
         assert!(seen.contains_key(&code), "no project shows {code}: {seen:?}");
     }
+}
+
+#[test]
+fn first_match_by_lookup_is_first_match() {
+    let (mut asked, mut found) = (0, 0);
+    for seed in 0..20 {
+        let (c, _) = support::compile(&generate::project(seed));
+        let brute = Brute::new(&c);
+        for (id, flow) in brute.flows().iter().step_by(7) {
+            for (tenant, way) in brute.views(*id) {
+                let ends = (flow.src.owner, flow.dst.owner);
+                let deciding = replay::deciding(&c, tenant, way, flow);
+                asked += 1;
+                found += deciding.len();
+                for width in [0, 1, 3, 32] {
+                    let lookup = Confirm::Lookup(Lookup::with_width(&c, tenant, ends, flow.family, width));
+                    assert_eq!(lookup.deciding(&c, tenant, way, flow), deciding, "seed {seed}: {flow:?}");
+                    for rule in &deciding {
+                        let odd = |id: RuleId| c.model.rules[id].rank % 2 == 1;
+                        let next = replay::next_match(&c, *rule, flow, odd);
+                        assert_eq!(lookup.next(&c, *rule, flow, odd), next, "seed {seed}: {flow:?}");
+                    }
+                }
+            }
+        }
+    }
+    assert!(asked > 10_000 && found > asked / 2, "{found} rules decide {asked} flows");
 }
 
 /// Whether the finding has a witness; if so, `eval` must show the finding on it.

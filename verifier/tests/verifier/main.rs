@@ -14,9 +14,16 @@ mod generate;
 
 mod checks;
 mod classbench;
+mod diff;
 mod differential;
 mod encoding;
 mod engines;
 mod examples;
+mod flows;
+mod invariants;
+mod paths;
+mod paths_random;
+mod query;
+mod representatives;
 mod solver;
 mod support;

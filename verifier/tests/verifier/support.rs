@@ -53,3 +53,20 @@ pub fn lines(verdicts: &Verdicts) -> Vec<String> {
     };
     verdicts.diagnostics.iter().map(line).collect()
 }
+
+/// The text with `log` on some rules of a generated project.
+pub fn with_logs(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for (at, line) in text.lines().enumerate() {
+        out.push_str(line);
+        if line.starts_with("  r")
+            && line.contains(" -> ")
+            && at % 9 == 0
+            && !line.trim_start().starts_with("route")
+        {
+            out.push_str(" log");
+        }
+        out.push('\n');
+    }
+    out
+}
