@@ -26,6 +26,8 @@ pub struct Request {
     pub nodes: BTreeSet<String>,
     /// The version of the tool, for the manifest.
     pub version: String,
+    /// Names of gateway nodes whose instances count as dead.
+    pub down: BTreeSet<String>,
 }
 
 /// Everything that `build` writes.
@@ -41,8 +43,11 @@ pub struct Bundle {
 pub struct Manifest {
     pub format_version: &'static str,
     pub project: String,
-    /// BLAKE3 over all sources: paths and texts.
+    /// BLAKE3 over all sources, paths and texts, and over `down`.
     pub generation: String,
+    /// Gateway nodes whose instances count as dead.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub down: BTreeSet<String>,
     pub tool: Tool,
     pub nodes: BTreeMap<String, NodeManifest>,
 }
@@ -59,6 +64,9 @@ pub struct NodeManifest {
     pub files: BTreeMap<String, String>,
     /// Name as written → as emitted, where a target could not hold it.
     pub names: BTreeMap<String, String>,
+    /// Gateway nodes that this node sends to, in the order of their numbers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub instances: Vec<String>,
 }
 
 /// Builds the nft target of the nodes asked for. All that an error names is found, over all nodes.
@@ -76,16 +84,24 @@ pub fn build(compiled: &Compiled, sources: &Sources, request: &Request) -> Resul
         .map(|(id, node)| (id, node.name.as_str()))
         .filter(|(_, name)| request.nodes.is_empty() || request.nodes.contains(*name))
         .collect();
+    let down: Vec<NodeId> = compiled
+        .model
+        .nodes
+        .iter()
+        .filter(|(_, n)| request.down.contains(&n.name))
+        .map(|(id, _)| id)
+        .collect();
     let built: Vec<_> = wanted
         .into_par_iter()
         .map(|(id, name)| {
-            (name, Nft.lower(compiled, sources, id).map(|model| (Nft.print(&model), model.names)))
+            let model = Nft.lower(compiled, sources, id, &down);
+            (name, model.map(|model| (Nft.print(&model), model.names, model.instances)))
         })
         .collect();
     for (name, node) in built {
         match node {
-            Ok((artifacts, names)) => {
-                let mut entry = NodeManifest { names, ..NodeManifest::default() };
+            Ok((artifacts, names, instances)) => {
+                let mut entry = NodeManifest { names, instances, ..NodeManifest::default() };
                 for artifact in artifacts {
                     let path = format!("{name}/{}", artifact.path);
                     entry.files.insert(path.clone(), blake3::hash(&artifact.bytes).to_hex().to_string());
@@ -108,7 +124,8 @@ pub fn build(compiled: &Compiled, sources: &Sources, request: &Request) -> Resul
     let manifest = Manifest {
         format_version: "1.0",
         project: compiled.model.fabric.name.clone(),
-        generation: generation(sources),
+        generation: generation(sources, &request.down),
+        down: request.down.clone(),
         tool: Tool { name: "partywall", version: request.version.clone() },
         nodes,
     };
@@ -119,12 +136,13 @@ pub fn build(compiled: &Compiled, sources: &Sources, request: &Request) -> Resul
     Ok(Bundle { manifest, files })
 }
 
-/// BLAKE3 over paths and texts, sorted by path, each preceded by its length.
-fn generation(sources: &Sources) -> String {
+/// BLAKE3 over paths and texts, sorted by path, and the names in `down`, each preceded by its length.
+fn generation(sources: &Sources, down: &BTreeSet<String>) -> String {
     let mut files: Vec<(&str, &str)> = sources.iter().map(|(_, s)| (s.path(), s.text())).collect();
     files.sort_unstable();
     let mut hasher = blake3::Hasher::new();
-    for part in files.into_iter().flat_map(|(path, text)| [path, text]) {
+    let parts = files.into_iter().flat_map(|(path, text)| [path, text]);
+    for part in parts.chain(down.iter().map(String::as_str)) {
         hasher.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
         hasher.update(part.as_bytes());
     }

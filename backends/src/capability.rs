@@ -10,8 +10,6 @@ pub enum Level {
     Stricter,
     /// `build` reports PW0801.
     Refused,
-    /// Promised by the reference and not done yet. It opens no flow that the policy denies.
-    NotYet,
 }
 
 /// One row of the table.
@@ -33,10 +31,6 @@ const fn stricter(construct: &'static str, note: &'static str) -> Capability {
 
 const fn refused(construct: &'static str, note: &'static str) -> Capability {
     Capability { construct, level: Level::Refused, note }
-}
-
-const fn not_yet(construct: &'static str, note: &'static str) -> Capability {
-    Capability { construct, level: Level::NotYet, note }
 }
 
 /// The target `nft`.
@@ -62,6 +56,10 @@ pub const NFT: &[Capability] = &[
         "their tuples could not be told apart",
     ),
     exact("`route … via`, `attach`, `masquerade`", ""),
+    stricter(
+        "`masquerade` of protocols without ports",
+        "of the hosts behind one address, one at a time can speak to a destination",
+    ),
     exact("`route … direct`", ""),
     exact(
         "`allow … via G` inside a tenant",
@@ -71,9 +69,9 @@ pub const NFT: &[Capability] = &[
     refused("`affinity flow`, `affinity source` with several instances", ""),
     exact("`stateful`", ""),
     refused("`stateless`", ""),
-    not_yet(
-        "`on-failure`",
-        "the configuration is that of all instances alive; instances cannot be taken down",
+    exact(
+        "`on-failure`, live instances",
+        "`build --down NODE`; a dead instance's buckets go to the next by rendezvous, or nowhere (`no-route`)",
     ),
     refused("workloads of one node that reach more than 16 gateway nodes", ""),
     refused(
@@ -95,13 +93,14 @@ pub const NFT: &[Capability] = &[
         "ICMP errors from outside, by routers that no route of the tenant covers",
         "`bad-vtep` on the destination node",
     ),
-    not_yet(
+    stricter(
         "a bound on connections for each tenant (`ct-full`)",
-        "the kernel's own bound holds for all tenants of a node together",
+        "65,536 on each node for each tenant or external that opens them, in 256 parts that fill unevenly, so the last \
+         few in a hundred may be refused",
     ),
-    not_yet(
-        "sweeping neighbours, FDB entries and device settings of what a generation no longer has",
-        "devices, tables, rules, sets and chains are swept",
+    exact(
+        "sweeping what a generation no longer has",
+        "`apply.sh` alone leaves neighbours, FDB entries and addresses, which open nothing; `partywall apply` takes them away",
     ),
     exact("rule and reason counters", ""),
 ];
@@ -115,7 +114,6 @@ pub fn markdown(target: &str, rows: &[Capability]) -> String {
             Level::Exact => "exact",
             Level::Stricter => "stricter",
             Level::Refused => "PW0801",
-            Level::NotYet => "not yet",
         };
         let _ = writeln!(out, "| {} | {level} | {} |", row.construct, row.note);
     }

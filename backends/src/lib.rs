@@ -27,7 +27,7 @@ pub trait Backend {
     /// What this target can express, and how.
     fn capabilities(&self) -> &'static [Capability];
 
-    /// One node's model. `sources` names the places that comments point to.
+    /// One node's model. `sources` names the places that comments point to; `down` are the gateway nodes that count as dead.
     ///
     /// # Errors
     /// PW0801 findings: what this target cannot express exactly.
@@ -36,6 +36,7 @@ pub trait Backend {
         compiled: &Compiled,
         sources: &Sources,
         node: NodeId,
+        down: &[NodeId],
     ) -> Result<Self::Model, Vec<Diagnostic>>;
 
     /// The files of a node, in a fixed order, with paths relative to the node's folder. Deterministic.

@@ -1,13 +1,16 @@
 #!/bin/sh
 @HEAD@
-# Needs root, nft, ip and bridge. May be run again at any time, also in a network namespace; exit status 2: the kernel
-# refused a step, and what ran before runs on.
+# Needs root, nft, ip and bridge. May be run again at any time, also in a network namespace: it finishes what a call that
+# was cut short began, and puts back what is missing. Devices that are not there are left out and named; run it again
+# when they are. Exit status 2: the kernel refused a step, and what ran before runs on.
 set -eu
 
 SUFFIX=@SUFFIX@
 DEVICES='@DEVICES@'
 WORKLOADS='@WORKLOADS@'
 OUTSIDE='@OUTSIDE@'
+# Connections that the bounds of all tenants here allow together.
+CONNECTIONS=@CONNECTIONS@
 
 case $0 in
 */*) cd "${0%/*}" ;;
@@ -39,6 +42,15 @@ setting() {
     [ "$now" = "$2" ] || printf '%s\n' "$2" >"/proc/sys/net/$1"
 }
 
+# The kernel's own bound on connections must not come before those of the tenants. Only the machine's first namespace may
+# set it.
+room() {
+    file=/proc/sys/net/netfilter/nf_conntrack_max
+    [ -w "$file" ] || return 0
+    read -r now <"$file"
+    [ "$now" -ge "$CONNECTIONS" ] || { printf '%s\n' "$CONNECTIONS" >"$file"; } 2>/dev/null || :
+}
+
 settings() {
     setting ipv4/conf/all/rp_filter 0
     setting ipv4/conf/all/send_redirects 0
@@ -60,6 +72,35 @@ settings() {
     done
     setting ipv4/ip_forward 1
     setting ipv6/conf/all/forwarding 1
+}
+
+# Sets `absent` to the devices that are not there, `down` to those that take no routes now.
+devices() {
+    absent='' down=''
+    for dev in $WORKLOADS $OUTSIDE; do
+        if ! state=$(ip -o link show dev "$dev" 2>/dev/null); then
+            absent="$absent $dev" down="$down $dev"
+            printf '%s\n' "apply.sh: device $dev is not there: left out; run this again when it is" >&2
+            continue
+        fi
+        case $state in
+        *[,\<]UP[,\>]*) ;;
+        *)
+            down="$down $dev"
+            printf '%s\n' "apply.sh: device $dev is down: its routes are left out; run this again when it is up" >&2
+            ;;
+        esac
+    done
+}
+
+# Whether line $1 is about one of the devices in $2.
+about() {
+    for dev in $2; do
+        case "$1 " in
+        *" dev $dev "*) return 0 ;;
+        esac
+    done
+    return 1
 }
 
 # Names of the VXLAN devices of partywall's group, between spaces.
@@ -84,20 +125,35 @@ links() {
             *" ${name%% *} "*) continue ;;
             esac
             ;;
+        'link set dev '*' address '*)
+            # Setting the MAC that a device has would make the kernel forget its neighbours.
+            name=${line#link set dev }
+            group=${line#* group }
+            case $(ip -o link show dev "${name%% *}" 2>/dev/null) in
+            *" group ${group%% *} "*" link/ether ${line#* address } "*) continue ;;
+            esac
+            ;;
         esac
-        printf '%s\n' "$line"
+        about "$line" "$absent" || printf '%s\n' "$line"
     done <links.batch | ip -batch - && bridge -batch fdb.batch
 }
 
-# The lines of file $1 with the numbers of slot $2; $3 says whether rules are wanted too.
+# The lines of file $1 with the numbers of slot $2, without the rules for the tables in $3.
 slotted() {
     while IFS= read -r line; do
         case $line in
         '#'*) continue ;;
-        'rule '*) [ "$3" = rules ] || continue ;;
         esac
+        about "$line" "$down" && continue
         rest=${line#* table }
         number=$((${rest%% *} + $2))
+        case $line in
+        'rule '*)
+            case $3 in
+            *" $number "*) continue ;;
+            esac
+            ;;
+        esac
         rest=${rest#* }
         case $rest in
         'fwmark '*) rest="fwmark $number/${rest#*/}" ;;
@@ -106,23 +162,51 @@ slotted() {
     done <"$1"
 }
 
-routes() {
-    slotted routes.batch "$1" "$2" | ip -batch - && slotted routes6.batch "$1" "$2" | ip -6 -batch -
+# The tables to which rules of ours lead, between spaces.
+ruled() {
+    tables=' '
+    while read -r preference _ _ _ mark _ table _ protocol _; do
+        if [ "$preference" = 20567: ] && [ "$protocol" = 87 ] && [ $((${mark%%/*})) = "$table" ]; then
+            tables="$tables$table "
+        fi
+    done <<EOF
+$(ip "$1" rule show)
+EOF
 }
 
-# Takes the rules and tables of slot $1 away.
+routes() {
+    ruled -4
+    slotted routes.batch "$1" "$tables" | ip -batch - || return 1
+    ruled -6
+    slotted routes6.batch "$1" "$tables" | ip -6 -batch -
+}
+
+# Takes the rules and tables of slot $1 away; also a table to which no rule leads.
 clear_slot() {
     for family in -4 -6; do
-        ip "$family" rule show | while read -r preference _ _ _ mark _ table _ protocol _; do
-            if [ "$preference" = 20567: ] && [ "$protocol" = 87 ] && [ $((table & 1)) -eq "$1" ]; then
-                printf 'rule delete preference 20567 fwmark %s table %s\n' "$mark" "$table"
-                printf 'route flush table %s\n' "$table"
-            fi
-        done | ip "$family" -force -batch - 2>/dev/null || :
+        {
+            ip "$family" rule show | while read -r preference _ _ _ mark _ table _ protocol _; do
+                if [ "$preference" = 20567: ] && [ "$protocol" = 87 ] && [ $((table & 1)) -eq "$1" ]; then
+                    printf 'rule delete preference 20567 fwmark %s table %s\n' "$mark" "$table"
+                fi
+            done
+            last=''
+            ip "$family" route show table all protocol 87 | while read -r route; do
+                table=${route#*" table "}
+                table=${table%% *}
+                [ "$table" != "$last" ] || continue
+                last=$table
+                case $table in
+                '' | *[!0-9]*) ;;
+                *[13579]) [ "$1" -eq 0 ] || printf 'route flush table %s\n' "$table" ;;
+                *) [ "$1" -eq 1 ] || printf 'route flush table %s\n' "$table" ;;
+                esac
+            done
+        } | ip "$family" -force -batch - 2>/dev/null || :
     done
 }
 
-# Takes the objects of all generations but the one with suffix $1 away; nothing may lead to slot $2. With `rules` as $3
+# Takes the objects of all generations but the one with suffix $1 away; nothing may lead to the slots $2. With `rules` as $3
 # also the counters of rules that this generation does not have.
 sweep() {
     kept=' '
@@ -140,15 +224,23 @@ EOF
     flushes='' maps='' chains='' counters='' elements=''
     newline='
 '
+    if [ "$1" = none ]; then
+        for chain in 'inet partywall flip_fabric' 'inet partywall flip_raw' 'arp partywall flip'; do
+            flushes="${flushes}flush chain $chain$newline"
+        done
+    fi
     for family in inet arp; do
         while read -r kind name _; do
             case $kind:$name in
             map:slot_*)
-                case $(nft list map "$family" partywall "$name") in
-                *"0x0000000$2 : "*)
-                    elements="${elements}delete element $family partywall $name { $2 }$newline"
-                    ;;
-                esac
+                held=$(nft list map "$family" partywall "$name")
+                for dead in $2; do
+                    case $held in
+                    *"0x0000000$dead : "*)
+                        elements="${elements}delete element $family partywall $name { $dead }$newline"
+                        ;;
+                    esac
+                done
                 ;;
             *:*_"$1") ;;
             chain:*_[0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f])
@@ -187,43 +279,46 @@ sweep_devices() {
 for tool in nft ip bridge; do
     command -v "$tool" >/dev/null 2>&1 || fail "$tool is not installed"
 done
-for dev in $WORKLOADS $OUTSIDE; do
-    ip link show dev "$dev" >/dev/null 2>&1 || fail "device $dev is not there"
-done
-
+devices
 running
 nft -f base.nft || fail 'base.nft was refused; nothing has changed'
 links || fail 'devices or neighbours were refused; the running generation goes on'
 settings
 
 if [ "$suffix" = "$SUFFIX" ]; then
-    routes "$slot" same || fail 'routes were refused'
-    exit 0
-fi
+    routes "$slot" || fail 'routes were refused'
+    nft -D slot="$slot" -f commit.nft || fail 'commit.nft was refused; the running generation goes on'
+else
+    case $slot in
+    0) next=1 ;;
+    *) next=0 ;;
+    esac
 
-case $slot in
-0) next=1 ;;
-*) next=0 ;;
-esac
-
-# What an attempt that was cut short may have left.
-sweep "${suffix:-none}" "$next" keep || fail 'leftovers could not be taken away; the running generation goes on'
-clear_slot "$next"
-
-if ! routes "$next" rules; then
+    # What an attempt that was cut short may have left.
+    case $suffix in
+    '') sweep none '0 1' keep ;;
+    *) sweep "$suffix" "$next" keep ;;
+    esac || fail 'leftovers could not be taken away; the running generation goes on'
     clear_slot "$next"
-    fail 'routes were refused; the running generation goes on'
-fi
-if ! nft -D slot="$next" -f stage.nft; then
-    clear_slot "$next"
-    fail 'stage.nft was refused; the running generation goes on'
-fi
-if ! nft -D slot="$next" -f commit.nft; then
-    nft -D slot="$next" -f sweep.nft || :
-    clear_slot "$next"
-    fail 'commit.nft was refused; the running generation goes on'
+
+    if ! routes "$next"; then
+        clear_slot "$next"
+        fail 'routes were refused; the running generation goes on'
+    fi
+    if ! nft -D slot="$next" -f stage.nft; then
+        clear_slot "$next"
+        fail 'stage.nft was refused; the running generation goes on'
+    fi
+    if ! nft -D slot="$next" -f commit.nft; then
+        nft -D slot="$next" -f sweep.nft || :
+        clear_slot "$next"
+        fail 'commit.nft was refused; the running generation goes on'
+    fi
+    slot=$next
 fi
 
-sweep "$SUFFIX" "$((1 - next))" rules || fail 'the new generation runs; the old one could not be taken away'
-clear_slot "$((1 - next))"
+room
+
+sweep "$SUFFIX" "$((1 - slot))" rules || fail 'the new generation runs; the old one could not be taken away'
+clear_slot "$((1 - slot))"
 sweep_devices

@@ -127,16 +127,38 @@ fn another_tenant_changes_no_byte_of_nodes_that_do_not_serve_it() {
     assert!(changed.iter().any(|path| path.ends_with("stage.nft")));
 }
 
+/// What an external may open and what may be opened to it are ranges of their own, one within the other.
+const NESTED: &str = r#"
+fabric f { encap vxlan port 4789 underlay mtu 9000 family ipv4 precedence tenant delegate tenant unknown-vni drop }
+node c1 { vtep 192.0.2.11 dev eth0 }
+node g1 { vtep 192.0.2.21 dev eth0 gateway }
+external net { 0.0.0.0/0 }
+external hq { 172.16.0.0/12 }
+tenant a id 1 {
+  segment s vni 1 { 10.1.0.0/24 }
+  route 172.16.0.0/12 via g
+  expose x : tcp/443 to net via g as 100.64.2.1
+}
+gateway g {
+  joins a, net, hq instances g1 stateful
+  attach net on g1 dev eth1 next-hop 203.0.113.1
+  attach hq on g1 dev eth2 next-hop 172.31.255.1
+}
+endpoint x in a.s { at 10.1.0.5 on c1 dev tap0 }
+policy p for a in tenant { allow a -> hq }
+"#;
+
 #[test]
 fn no_sets_overlap() {
-    for example in ["01-quickstart", "02-datacenter"] {
-        let p = folder(&examples().join(example));
+    let examples = ["01-quickstart", "02-datacenter"].map(|example| folder(&examples().join(example)));
+    for p in examples.into_iter().chain([text(NESTED)]) {
         for (id, _) in p.compiled.model.nodes.iter() {
             let model = partywall_backends::Backend::lower(
                 &partywall_backends::nft::Nft,
                 &p.compiled,
                 &p.sources,
                 id,
+                &[],
             )
             .unwrap_or_else(|e| panic!("{e:?}"));
             assert_disjoint(&model.rules);

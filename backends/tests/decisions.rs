@@ -293,7 +293,7 @@ fn compare(project: &Project, least: u64) {
     let c = &project.compiled;
     let mut total = 0;
     for (id, node) in c.model.nodes.iter() {
-        let model = Nft.lower(c, &project.sources, id).unwrap_or_else(|e| panic!("{e:?}"));
+        let model = Nft.lower(c, &project.sources, id, &[]).unwrap_or_else(|e| panic!("{e:?}"));
         let mut bench = Bench { c, node: id, model, decided: 0 };
         for space in c.model.owners.ids() {
             for family in Family::BOTH {

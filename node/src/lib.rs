@@ -1,4 +1,14 @@
-//! What touches a live machine. So far the lab: a whole fabric in network namespaces of this machine, forwarding with
-//! the emitted artifacts, and real packets sent through it.
+//! What touches a live machine: generations installed on a node, compared with what its kernel has, and told about; and
+//! the lab, a whole fabric in network namespaces of this machine.
 
+pub mod audit;
+mod command;
+pub mod doctor;
+mod error;
+pub mod generation;
+pub mod install;
 pub mod lab;
+pub mod state;
+pub mod status;
+
+pub use error::NodeError;

@@ -1,6 +1,7 @@
 //! nftables and iproute2. `docs/dataplane-nft.md` tells the design.
 
 pub mod ends;
+pub mod live;
 mod lower;
 pub mod model;
 pub mod numbers;
@@ -42,6 +43,8 @@ pub struct Model {
     pub workloads: BTreeSet<String>,
     /// Names that had to be changed: as written → as emitted.
     pub names: BTreeMap<String, String>,
+    /// Gateway nodes that this node sends to, in the order of their numbers.
+    pub instances: Vec<String>,
 }
 
 /// The target `nft`.
@@ -59,8 +62,14 @@ impl Backend for Nft {
         capability::NFT
     }
 
-    fn lower(&self, compiled: &Compiled, sources: &Sources, node: NodeId) -> Result<Model, Vec<Diagnostic>> {
-        lower::lower(compiled, sources, node)
+    fn lower(
+        &self,
+        compiled: &Compiled,
+        sources: &Sources,
+        node: NodeId,
+        down: &[NodeId],
+    ) -> Result<Model, Vec<Diagnostic>> {
+        lower::lower(compiled, sources, node, down)
     }
 
     fn print(&self, model: &Model) -> Vec<Artifact> {

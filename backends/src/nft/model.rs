@@ -74,6 +74,9 @@ pub enum Table {
     Space,
     Zone4,
     Zone6,
+    /// Gateway: (device, source) that is the external's behind it.
+    Outside4,
+    Outside6,
     /// (device, MAC, source) that is an endpoint's; `Bare*` without a declared MAC.
     Owner4,
     Owner6,
@@ -127,6 +130,10 @@ pub enum Table {
     Hash6,
     /// (device of the source, instance) → routing mark.
     Leg,
+    /// Device → whose connections come in by it; (that, source) → who it is instead, of what a gateway delivers.
+    Opener,
+    Opener4,
+    Opener6,
     /// Gateway: verdict → translation, and the pairs of both that an established connection must show.
     Xlat,
     XlatHeld,

@@ -25,6 +25,9 @@ pub const GATEWAY: u32 = 0x0500_0000;
 pub const ROW: u32 = 0x0600_0000;
 pub const INSTANCE: u32 = 0x0700_0000;
 
+/// Stands for an instance where none is alive: no leg leads there.
+pub const NOBODY: u32 = INSTANCE | 0x00ff_ffff;
+
 /// Instances that one node's workloads can be sent to: four bits of a leg's mark.
 pub const MAX_INSTANCES: usize = 16;
 
@@ -54,6 +57,20 @@ pub fn leg_mark(instance: usize, vni: u32) -> u32 {
 pub fn external_mark(name: &str) -> u32 {
     0x4000_0000 + 2 * (digest32(&[b"external", name.as_bytes()]) & 0x00ff_ffff)
 }
+
+/// Whose connections are bounded together: a tenant by its id, an external by its name's digest. No routing mark, and no
+/// other kind of mark that the program asks for.
+#[must_use]
+pub fn opener(model: &Model, owner: OwnerId) -> u32 {
+    let owner = &model.owners[owner];
+    if owner.is_tenant() { owner.id() } else { 0x0900_0000 | (external_mark(&owner.name) >> 1 & 0x00ff_ffff) }
+}
+
+/// Connections that one owner may have open on one node, in as many parts of as many connections each: the kernel looks through a
+/// part for each new connection.
+pub const CONNECTIONS: u32 = PARTS * PER_PART;
+pub const PARTS: u32 = 256;
+pub const PER_PART: u32 = 256;
 
 /// A tenant's conntrack zone.
 #[must_use]

@@ -30,8 +30,19 @@ pub(super) fn print(model: &Model) -> Vec<Artifact> {
         ("sweep.nft", sweep(model)),
         ("apply.sh", script::apply(model)),
     ];
+    seal(drafts.map(|(name, text)| (format!("nft/{name}"), name == "apply.sh", text)).to_vec())
+}
+
+/// Puts the generation's digest and suffix in the place of their stand-ins; files are (path, executable, text).
+pub(super) fn seal(drafts: Vec<(String, bool, String)>) -> Vec<Artifact> {
     let mut hasher = blake3::Hasher::new();
-    for (name, text) in &drafts {
+    // Whatever order and folder the files are in.
+    let mut named: Vec<(&str, &str)> = drafts
+        .iter()
+        .map(|(path, _, text)| (path.rsplit('/').next().unwrap_or(path), text.as_str()))
+        .collect();
+    named.sort_unstable();
+    for (name, text) in named {
         hasher.update(name.as_bytes());
         hasher.update(&u64::try_from(text.len()).unwrap_or(u64::MAX).to_le_bytes());
         hasher.update(text.as_bytes());
@@ -40,9 +51,9 @@ pub(super) fn print(model: &Model) -> Vec<Artifact> {
     let suffix: String = digest.chars().take(8).collect();
     drafts
         .into_iter()
-        .map(|(name, text)| Artifact {
-            path: format!("nft/{name}"),
-            executable: name == "apply.sh",
+        .map(|(path, executable, text)| Artifact {
+            path,
+            executable,
             bytes: text.replace(DIGEST, &digest).replace(SUFFIX, &suffix).into_bytes(),
         })
         .collect()

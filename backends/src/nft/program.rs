@@ -6,7 +6,7 @@
 //! followed by one that refuses.
 
 use super::model::Table;
-use super::numbers::{CONTEXT, DECIDED, DESTINATION, INSTANCE, KIND, PAIR, ROLE};
+use super::numbers::{CONTEXT, DECIDED, DESTINATION, INSTANCE, KIND, PAIR, PARTS, PER_PART, ROLE};
 use super::print::{SUFFIX, head};
 use super::{Model, schema};
 use crate::iproute2::group::{FABRIC, OUTSIDE, WORKLOAD};
@@ -18,10 +18,11 @@ use std::fmt::Write as _;
 pub(super) type Statements = Vec<String>;
 
 /// Reason counters, each with the permanent chain that counts and drops.
-pub const REASONS: [(&str, &str); 10] = [
+pub const REASONS: [(&str, &str); 11] = [
     ("bad_vtep", "drop_bad_vtep"),
     ("by_default", "drop_default"),
     ("by_rule", "drop_rule"),
+    ("ct_full", "drop_ct_full"),
     ("invalid", "drop_invalid"),
     ("no_route", "drop_no_route"),
     ("not_exposed", "drop_not_exposed"),
@@ -76,16 +77,11 @@ pub(super) fn base(model: &Model) -> String {
             "accept".into(),
         ],
     ));
-    chains.push((
-        "raw",
-        Some("type filter hook prerouting priority raw; policy drop;"),
-        vec![
-            format!("iifgroup != {ours} udp dport {port} notrack accept"),
-            format!("iifgroup != {ours} accept"),
-            "jump flip_raw".into(),
-            slot("slot_raw"),
-        ],
-    ));
+    let closed = closed(model);
+    let mut raw = vec![format!("iifgroup != {ours} udp dport {port} notrack accept")];
+    raw.extend(closed.iter().map(|closed| format!("{closed} goto to_host")));
+    raw.extend([format!("iifgroup != {ours} accept"), "jump flip_raw".into(), slot("slot_raw")]);
+    chains.push(("raw", Some("type filter hook prerouting priority raw; policy drop;"), raw));
     chains.push((
         "raw_out",
         Some("type filter hook output priority raw; policy drop;"),
@@ -134,6 +130,10 @@ pub(super) fn base(model: &Model) -> String {
     for (_, counter) in REASONS {
         let _ = writeln!(out, "  counter {counter} {{\n  }}");
     }
+    // What is in it is the kernel's, and outlives generations as connections do.
+    out.push_str(
+        "  set connections {\n    typeof meta mark . meta mark\n    size 16777216\n    flags dynamic\n  }\n",
+    );
     for (map, _) in slots(model) {
         let _ = writeln!(out, "  map {map} {{\n    type mark : verdict\n  }}");
     }
@@ -153,9 +153,18 @@ pub(super) fn base(model: &Model) -> String {
         }
     }
     out.push_str("flush chain arp partywall in\n");
+    if let Some(closed) = closed {
+        let _ = writeln!(out, "add rule arp partywall in {closed} drop");
+    }
     let _ = writeln!(out, "add rule arp partywall in iifgroup != {inside} accept");
     out.push_str("add rule arp partywall in goto flip\n");
     out
+}
+
+/// Devices of workloads that came back without their group, such as after a restart: closed until they are in it again.
+fn closed(model: &Model) -> Option<String> {
+    let names: Vec<String> = model.workloads.iter().map(|dev| format!("\"{dev}\"")).collect();
+    (!names.is_empty()).then(|| format!("iifname {{ {} }} iifgroup != {WORKLOAD:#x}", names.join(", ")))
 }
 
 /// The flip.
@@ -183,6 +192,7 @@ pub(super) fn chains(model: &Model) -> BTreeMap<String, Statements> {
         ("classify4".to_owned(), classify(model, false)),
         ("classify6".to_owned(), classify(model, true)),
         ("judge".to_owned(), judge(model)),
+        ("bound".to_owned(), bound(model)),
         ("go".to_owned(), go(model)),
         ("send".to_owned(), send()),
     ]);
@@ -268,6 +278,14 @@ fn decide(model: &Model) -> Statements {
         out.push(format!(
             "iifgroup {OUTSIDE:#x} ct zone 0 fib daddr type {{ local, broadcast, multicast }} meta mark set 0x00000000 accept"
         ));
+        for (table, header, family) in [(Table::Outside4, "ip", "ipv4"), (Table::Outside6, "ip6", "ipv6")] {
+            let unknown = if model.rules.has(table) {
+                format!("iifname . {header} saddr != @{}", name(table))
+            } else {
+                format!("meta nfproto {family}")
+            };
+            out.push(format!("iifgroup {OUTSIDE:#x} ct zone 0 {unknown} goto unknown_source"));
+        }
         out.push(format!("iifgroup {OUTSIDE:#x} ct zone 0 goto no_route"));
         out.push(format!("iifgroup {OUTSIDE:#x} ct state untracked meta mark set 0x00000000 accept"));
     } else {
@@ -419,8 +437,32 @@ fn judge(model: &Model) -> Statements {
     out
 }
 
+/// A new connection that is allowed is one more of those that its opener has open here. Denied packets never come so far. The
+/// kernel keeps a list per element and looks through it for each new connection, hence the parts; its hash is keyed at boot, so
+/// that nobody can aim at one.
+fn bound(model: &Model) -> Statements {
+    let mut out = vec!["meta mark set 0x00000000".to_owned()];
+    if model.rules.has(Table::Opener) {
+        out.push(format!("meta mark set iifname map @{}", name(Table::Opener)));
+    }
+    for (table, header) in [(Table::Opener4, "ip"), (Table::Opener6, "ip6")] {
+        if model.rules.has(table) {
+            out.push(format!(
+                "iifgroup {FABRIC:#x} meta mark set meta mark . {header} saddr map @{}",
+                name(table)
+            ));
+        }
+    }
+    out.push(format!(
+        "add @connections {{ meta mark . symhash mod {PARTS} ct count over {PER_PART} }} goto ct_full"
+    ));
+    out
+}
+
+const BOUNDED: &str = "ct state new jump bound";
+
 fn go(model: &Model) -> Statements {
-    let mut out = Vec::new();
+    let mut out = vec![format!("{BOUNDED}_{SUFFIX}")];
     if model.rules.has(Table::Xlat) {
         out.push(format!(
             "ct state new ct mark 0x00000000 ct mark set meta priority map @{}",
@@ -445,7 +487,7 @@ fn send() -> Statements {
 
 /// The instance of a gateway, by the buckets of the two real ends, and the way there from the source's segment.
 fn via(model: &Model) -> Statements {
-    let mut out = Vec::new();
+    let mut out = vec![format!("{BOUNDED}_{SUFFIX}")];
     if model.rules.has(Table::Only) {
         out.push(format!("meta mark set meta priority map @{}", name(Table::Only)));
     }

@@ -1,8 +1,11 @@
 //! `apply.sh`: everything in order, with the way back.
 
 use super::Model;
+use super::model::{Atom, Table};
+use super::numbers;
 use super::print::{DIGEST, SUFFIX};
 use crate::iproute2::Device;
+use std::collections::BTreeSet;
 
 const TEMPLATE: &str = include_str!("../../templates/apply.sh");
 
@@ -24,4 +27,16 @@ pub(super) fn apply(model: &Model) -> String {
         .replace("@DEVICES@", &vxlans)
         .replace("@WORKLOADS@", &workloads.join(" "))
         .replace("@OUTSIDE@", &outside)
+        .replace("@CONNECTIONS@", &connections(model).to_string())
+}
+
+/// What all whose connections may come here may have open together, and one bound's worth for the node itself.
+fn connections(model: &Model) -> u64 {
+    let openers: BTreeSet<&Atom> = [Table::Opener, Table::Opener4, Table::Opener6]
+        .into_iter()
+        .filter_map(|table| model.rules.tables.get(&table))
+        .flat_map(|entries| entries.values().filter_map(|entry| entry.value.as_ref()))
+        .collect();
+    let bounds = u64::try_from(openers.len()).unwrap_or(u64::MAX).saturating_add(1);
+    bounds.saturating_mul(u64::from(numbers::CONNECTIONS))
 }

@@ -2,6 +2,7 @@
 
 use super::model::{Atom, Direction, Ruleset, Table};
 use compiler::algebra::Family;
+use compiler::buckets;
 use compiler::packet::{self, Fields};
 use std::net::IpAddr;
 
@@ -130,5 +131,28 @@ pub fn walk(rules: &Ruleset, p: &Arrived<'_>) -> Outcome {
             }
         }
         _ => Outcome::Dropped("by_default"),
+    }
+}
+
+/// The routing mark (slot 0) of a packet with this verdict that goes to a gateway: from the source's segment to an instance,
+/// by the buckets of the two ends; `None`: no instance is alive, and it is dropped as `no-route`.
+#[must_use]
+pub fn leg(rules: &Ruleset, p: &Arrived<'_>, verdict: u32) -> Option<u32> {
+    let verdict = [Atom::Class(verdict)];
+    let instance = match lookup(rules, Table::Only, &verdict) {
+        Some(instance) => instance,
+        None => {
+            let gateway = lookup(rules, Table::Gateway, &verdict)?;
+            let hash = if p.family == Family::V4 { Table::Hash4 } else { Table::Hash6 };
+            let seen = [Atom::Zone(p.zone), Atom::Address(p.family, p.dst, p.dst)];
+            let cell = |address| Atom::Class(u32::from(buckets::end_hash(p.family, address)) + 1);
+            let there = lookup(rules, hash, &seen).cloned().unwrap_or_else(|| cell(p.dst));
+            let row = lookup(rules, Table::Row, &[gateway.clone(), there])?;
+            lookup(rules, Table::Cell, &[row.clone(), cell(p.src)])?
+        }
+    };
+    match lookup(rules, Table::Leg, &[Atom::Device(p.dev.to_owned()), instance.clone()]) {
+        Some(Atom::Mark(mark)) => Some(*mark),
+        _ => None,
     }
 }

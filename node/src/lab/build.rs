@@ -5,6 +5,7 @@ use super::netns;
 use super::tool::{self, IpBatch};
 use super::topology::{BRIDGE, ENDPOINT_DEV, EndpointPlace, ExternalPlace, NodePlace, Topology, mac_text};
 use compiler::Compiled;
+use compiler::ids::NodeId;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -60,7 +61,7 @@ fn underlay(t: &Topology) -> Result<(), LabError> {
     bridge.push(&["link", "set", "dev", "lo", "up"]);
     bridge.push(&["link", "add", "name", BRIDGE, "type", "bridge", "mcast_snooping", "0"]);
     for (number, node) in t.nodes.iter().enumerate() {
-        let port = format!("n{number}");
+        let port = port(number);
         let bridged = End { netns: &t.underlay, dev: &port, mac: None };
         cable(&mut cables, End { netns: &node.netns, dev: &node.dev, mac: Some(node.mac) }, bridged, mtu);
         bridge.push(&["link", "set", "dev", &port, "master", BRIDGE, "up"]);
@@ -68,6 +69,33 @@ fn underlay(t: &Topology) -> Result<(), LabError> {
     bridge.push(&["link", "set", "dev", BRIDGE, "up"]);
     cables.run()?;
     bridge.run()
+}
+
+/// The bridge's port of the n-th node.
+fn port(number: usize) -> String {
+    format!("n{number}")
+}
+
+/// Plugs a node into the underlay, or unplugs it.
+///
+/// # Errors
+/// The kernel refuses.
+pub(super) fn plugged(t: &Topology, node: NodeId, up: bool) -> Result<(), LabError> {
+    let Some(number) = t.nodes.iter().position(|n| n.node == node) else { return Ok(()) };
+    let state = if up { "up" } else { "down" };
+    tool::run("ip", &["-n", &t.underlay, "link", "set", "dev", &port(number), state]).map(drop)
+}
+
+/// The nodes whose cable is unplugged, ascending.
+///
+/// # Errors
+/// The ports cannot be listed.
+pub(super) fn unplugged(t: &Topology) -> Result<Vec<NodeId>, LabError> {
+    let up = tool::run("ip", &["-n", &t.underlay, "-br", "link", "show", "up"])?;
+    let names: Vec<&str> =
+        up.lines().filter_map(|line| line.split_whitespace().next()?.split('@').next()).collect();
+    let down = t.nodes.iter().enumerate().filter(|(number, _)| !names.contains(&port(*number).as_str()));
+    Ok(down.map(|(_, place)| place.node).collect())
 }
 
 fn node_inside(t: &Topology, node: &NodePlace) -> Result<(), LabError> {
@@ -249,7 +277,7 @@ pub(super) fn apply(c: &Compiled, t: &Topology, artifacts: &Path) -> Result<(), 
     Ok(())
 }
 
-fn apply_one(c: &Compiled, node: &NodePlace, artifacts: &Path) -> Result<(), LabError> {
+pub(super) fn apply_one(c: &Compiled, node: &NodePlace, artifacts: &Path) -> Result<(), LabError> {
     let script = script(c, node, artifacts);
     let output = Command::new("ip")
         .args(["netns", "exec", &node.netns, "sh"])

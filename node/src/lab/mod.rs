@@ -17,6 +17,7 @@ pub use preflight::preflight;
 pub use probe::{ProbeOptions, ProbeReport, probe};
 
 use compiler::Compiled;
+use compiler::ids::NodeId;
 use std::path::Path;
 use topology::Topology;
 
@@ -30,6 +31,39 @@ pub struct LabOptions {
 #[derive(Debug, Clone)]
 pub struct Lab {
     pub topology: Topology,
+    /// Nodes that are unplugged from the underlay, ascending.
+    pub down: Vec<NodeId>,
+}
+
+impl Lab {
+    /// Unplugs a node from the underlay: to the others it is dead. The lab remembers it.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn unplug(&mut self, node: NodeId) -> Result<(), LabError> {
+        build::plugged(&self.topology, node, false)?;
+        self.down = build::unplugged(&self.topology)?;
+        Ok(())
+    }
+
+    /// Plugs a node in again.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn plug(&mut self, node: NodeId) -> Result<(), LabError> {
+        build::plugged(&self.topology, node, true)?;
+        self.down = build::unplugged(&self.topology)?;
+        Ok(())
+    }
+
+    /// Runs one node's script again, with whatever artifacts: a reload, or a node with another generation than the others.
+    ///
+    /// # Errors
+    /// There is no such script, or it fails.
+    pub fn apply(&self, c: &Compiled, node: NodeId, artifacts: &Path) -> Result<(), LabError> {
+        let place = self.topology.node(node).ok_or(LabError::Worker)?;
+        build::apply_one(c, place, artifacts)
+    }
 }
 
 /// Builds the lab of a project and applies the artifacts in `artifacts` (`<node>/nft/apply.sh`). A lab of the same
@@ -50,7 +84,7 @@ pub fn up(c: &Compiled, artifacts: &Path, options: &LabOptions) -> Result<Lab, L
         .and_then(|()| build::apply(c, &topology, artifacts))
         .and_then(|()| build::seal(c, &topology));
     match built {
-        Ok(()) => Ok(Lab { topology }),
+        Ok(()) => Ok(Lab { topology, down: Vec::new() }),
         Err(error) => {
             // The first error is the one to report; what could not be removed is found by the next `up` or `down`.
             let _ = down(options);
@@ -75,7 +109,8 @@ pub fn open(c: &Compiled, options: &LabOptions) -> Result<Lab, LabError> {
         return Err(LabError::NotUp { missing: missing.len(), first: (*first).to_owned() });
     }
     build::check_seal(c, &topology)?;
-    Ok(Lab { topology })
+    let down = build::unplugged(&topology)?;
+    Ok(Lab { topology, down })
 }
 
 /// What the names of all namespaces of this lab begin with.

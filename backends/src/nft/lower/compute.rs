@@ -142,11 +142,12 @@ impl Lowering<'_> {
         self.legs(&tenant);
         for family in Family::BOTH {
             let classes = ends::classes(self.c, &self.addresses, &Everything(self.node), id, family);
+            self.legitimate(&tenant, family, &[&classes.sources, &classes.destinations]);
             for side in [&classes.sources, &classes.destinations] {
-                self.legitimate(&tenant, family, side);
                 self.hashes(&tenant, family, side);
                 self.neighbours(&tenant, side);
             }
+            self.openers(&tenant, family, &classes.sources);
             self.decisions(&tenant, family, &classes);
         }
     }
@@ -154,6 +155,16 @@ impl Lowering<'_> {
     fn served(&mut self, tenant: &Tenant) {
         let zone = numbers::tenant_zone(self.c.model.owners[tenant.id].id());
         let note = self.owner_note(tenant.id);
+        let opener = || Some(Atom::Mark(numbers::opener(&self.c.model, tenant.id)));
+        for &segment in &tenant.segments {
+            let dev = segment_device(self.c, segment);
+            self.rules.put(Table::Opener, vec![Atom::Device(dev)], opener(), note.clone());
+        }
+        for &endpoint in &tenant.endpoints {
+            let dev = self.c.model.endpoints[endpoint].dev.clone();
+            let note = self.endpoint_note(endpoint);
+            self.rules.put(Table::Opener, vec![Atom::Device(dev)], opener(), note);
+        }
         for &segment in &tenant.segments {
             let dev = self.vxlan(segment);
             let vni = self.c.model.segments[segment].vni;
@@ -268,12 +279,13 @@ impl Lowering<'_> {
         }
     }
 
-    /// Which sender may show which inner source under which VNI.
-    fn legitimate(&mut self, tenant: &Tenant, family: Family, classes: &[Class]) {
+    /// Which sender may show which inner source under which VNI. Both sides at once: an external's ranges among the sources may
+    /// overlap those among the destinations, and the map takes disjoint ones only.
+    fn legitimate(&mut self, tenant: &Tenant, family: Family, sides: &[&[Class]]) {
         let tables = by_family(family);
         let vnis: Vec<u32> = tenant.segments.iter().map(|s| self.c.model.segments[*s].vni).collect();
         let mut ranges: BTreeMap<usize, Vec<(u128, u128)>> = BTreeMap::new();
-        for member in classes.iter().flat_map(|class| &class.members) {
+        for member in sides.iter().copied().flatten().flat_map(|class| &class.members) {
             let from: Vec<usize> = match member.gateway {
                 Some(gateway) => self.positions(gateway),
                 None if member.end.owner == tenant.id => tenant.steering.clone(),
@@ -315,6 +327,25 @@ impl Lowering<'_> {
                         self.c.model.nodes[node].name.clone(),
                     );
                 }
+            }
+        }
+    }
+
+    /// Who opens what a gateway, or a node behind a direct route, delivers to the tenant, by source.
+    fn openers(&mut self, tenant: &Tenant, family: Family, sources: &[Class]) {
+        let mut by_owner: BTreeMap<OwnerId, Vec<(u128, u128)>> = BTreeMap::new();
+        for member in sources.iter().flat_map(|class| &class.members) {
+            if member.end.owner != tenant.id {
+                by_owner.entry(member.end.owner).or_default().push((member.lo, member.hi));
+            }
+        }
+        for (owner, ranges) in by_owner {
+            let note = self.owner_note(owner);
+            for &(lo, hi) in RangeSet::from_ranges(ranges).ranges() {
+                let own = Atom::Mark(numbers::opener(&self.c.model, tenant.id));
+                let key = vec![own, Atom::Address(family, lo, hi)];
+                let value = Atom::Mark(numbers::opener(&self.c.model, owner));
+                self.rules.put(by_family(family).opener, key, Some(value), note.clone());
             }
         }
     }

@@ -59,7 +59,12 @@ impl Lowering<'_> {
         for &tenant in &joined.tenants {
             self.gateway_tenant(tenant);
         }
-        for &external in &joined.externals {
+        // SOUNDNESS: also those to which no flow is possible. A device that is attached and not ours would be an ordinary one
+        // of the host, and what comes in by it would go by the host's own routes.
+        let attaches = scope.gateways.iter().flat_map(|g| &self.c.model.gateways[*g].attaches);
+        let attached = attaches.filter(|a| a.node == self.node).map(|a| a.external);
+        let externals: BTreeSet<OwnerId> = joined.externals.iter().copied().chain(attached).collect();
+        for external in externals {
             self.outside(external, &scope);
         }
         self.zone_maps(&joined, &zones, &scope);
@@ -199,6 +204,8 @@ impl Lowering<'_> {
             let vni = self.c.model.segments[e.segment].vni;
             let dev = self.vxlan(e.segment);
             self.rules.put(Table::Vnis, vec![Atom::Vni(vni)], None, note.clone());
+            let opener = Atom::Mark(numbers::opener(&self.c.model, tenant));
+            self.rules.put(Table::Opener, vec![Atom::Device(dev.clone())], Some(opener), note.clone());
             self.rules.put(Table::Space, vec![Atom::Device(dev)], Some(Atom::Class(id)), note.clone());
             for address in &e.addresses {
                 let (family, value) = parse_addr(*address);
@@ -225,9 +232,12 @@ impl Lowering<'_> {
         for attach in attaches {
             let note = self.place(attach.span);
             let space = Atom::Class(self.outside_space(external));
+            let opener = Atom::Mark(numbers::opener(&self.c.model, external));
+            self.rules.put(Table::Opener, vec![Atom::Device(attach.dev.clone())], Some(opener), note.clone());
             self.rules.put(Table::Space, vec![Atom::Device(attach.dev.clone())], Some(space), note.clone());
             let what = Device::Outside { name: attach.dev.clone() };
             if done.insert(attach.dev.clone()) {
+                self.known_outside(external, &attach.dev);
                 self.links.devices.push(Noted { what, note: note.clone() });
             }
             for &next in &attach.next_hops {
@@ -236,6 +246,18 @@ impl Lowering<'_> {
                     let target = Target::Via { hop: next, dev: attach.dev.clone() };
                     self.route(mark, family, everything(family), target, note.clone());
                 }
+            }
+        }
+    }
+
+    /// The sources that an external's device may show.
+    fn known_outside(&mut self, external: OwnerId, dev: &str) {
+        let note = self.owner_note(external);
+        for family in Family::BOTH {
+            let sources = self.c.spaces[external].sources.family(family).iter().map(|r| (r.lo, r.hi));
+            for &(lo, hi) in RangeSet::from_ranges(sources.collect()).ranges() {
+                let key = vec![Atom::Device(dev.to_owned()), Atom::Address(family, lo, hi)];
+                self.rules.put(by_family(family).outside, key, None, note.clone());
             }
         }
     }

@@ -24,6 +24,8 @@ pub(super) struct Lowering<'a> {
     pub c: &'a Compiled,
     pub sources: &'a Sources,
     pub node: NodeId,
+    /// Gateway nodes that count as dead.
+    pub down: &'a [NodeId],
     pub addresses: Addresses,
     pub rules: Ruleset,
     pub links: links::Links,
@@ -34,11 +36,17 @@ pub(super) struct Lowering<'a> {
 }
 
 /// What a node runs, or why this target cannot say it.
-pub fn lower(c: &Compiled, sources: &Sources, node: NodeId) -> Result<Model, Vec<Diagnostic>> {
+pub fn lower(
+    c: &Compiled,
+    sources: &Sources,
+    node: NodeId,
+    down: &[NodeId],
+) -> Result<Model, Vec<Diagnostic>> {
     let mut l = Lowering {
         c,
         sources,
         node,
+        down,
         addresses: Addresses::new(c),
         rules: Ruleset::default(),
         links: links::Links::default(),
@@ -83,6 +91,7 @@ pub fn lower(c: &Compiled, sources: &Sources, node: NodeId) -> Result<Model, Vec
         tables: l.links.tables,
         workloads: l.links.workloads,
         names: l.names,
+        instances: l.verdicts.instances.iter().map(|n| c.model.nodes[*n].name.clone()).collect(),
     })
 }
 
@@ -307,6 +316,8 @@ pub(super) struct ByFamily {
     pub dnat: Table,
     pub snat: Table,
     pub masq: Table,
+    pub opener: Table,
+    pub outside: Table,
 }
 
 pub(super) fn by_family(family: Family) -> &'static ByFamily {
@@ -326,6 +337,8 @@ pub(super) fn by_family(family: Family) -> &'static ByFamily {
             dnat: Table::Dnat4,
             snat: Table::Snat4,
             masq: Table::Masq4,
+            opener: Table::Opener4,
+            outside: Table::Outside4,
         },
         Family::V6 => &ByFamily {
             legit: Table::Legit6,
@@ -342,6 +355,8 @@ pub(super) fn by_family(family: Family) -> &'static ByFamily {
             dnat: Table::Dnat6,
             snat: Table::Snat6,
             masq: Table::Masq6,
+            opener: Table::Opener6,
+            outside: Table::Outside6,
         },
     }
 }

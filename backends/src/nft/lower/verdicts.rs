@@ -211,8 +211,11 @@ impl Lowering<'_> {
                 What::Via(gateway) => {
                     match self.c.model.gateways[gateway].instances.as_slice() {
                         [only] => {
-                            let mark = self.instance_mark(*only);
-                            self.rules.put(Table::Only, key(), Some(Atom::Mark(mark)), note.clone());
+                            // `live` reads the name back.
+                            let mark = self.live_mark(&[*only]);
+                            let name = &self.c.model.nodes[*only].name;
+                            let note = format!("{name}, {note}");
+                            self.rules.put(Table::Only, key(), Some(Atom::Mark(mark)), note);
                         }
                         _ => {
                             let known = gateways.iter().position(|g| *g == gateway);
@@ -269,23 +272,45 @@ impl Lowering<'_> {
         numbers::INSTANCE | small(at)
     }
 
-    /// Which instance each pair of cells goes to (dataplane reference, "Gateway instance").
+    /// The first of these that is alive.
+    fn live_mark(&self, ranking: &[NodeId]) -> u32 {
+        let live = ranking.iter().find(|node| !self.down.contains(node));
+        live.map_or(numbers::NOBODY, |node| self.instance_mark(*node))
+    }
+
+    /// Who gets the packets of a bucket: the instance that it belongs to, and then whoever is next, should those before be
+    /// dead.
+    fn ranking(&self, gateway: GatewayId, bucket: (u8, u8)) -> Vec<NodeId> {
+        let mut out: Vec<NodeId> = Vec::new();
+        while let Some(next) =
+            buckets::live_instance(&self.c.model, &self.c.model.gateways[gateway], bucket, &out)
+        {
+            out.push(next);
+        }
+        out
+    }
+
+    /// Which instance each pair of cells goes to (dataplane reference, "Gateway instance"). The comment of each names all that
+    /// it may go to, in order, from which `live` makes the same for other live instances.
     fn cells(&mut self, index: usize, gateway: GatewayId) {
-        let g = &self.c.model.gateways[gateway];
-        let (instances, name) = (g.instances.clone(), g.name.clone());
+        let name = self.c.model.gateways[gateway].name.clone();
         let cells = u8::try_from(buckets::CELLS).unwrap_or(u8::MAX);
+        let mut known: BTreeMap<(u8, u8), (u32, String)> = BTreeMap::new();
         for there in 0..cells {
             let row = numbers::ROW | small(index << 6 | usize::from(there));
             let key = vec![Atom::Mark(numbers::GATEWAY | small(index)), cell(there)];
             self.rules.put(Table::Row, key, Some(Atom::Mark(row)), name.clone());
             for here in 0..cells {
-                let Some(node) =
-                    buckets::instance_of(&self.c.model, &instances, buckets::bucket(there, here))
-                else {
-                    continue;
-                };
-                let mark = self.instance_mark(node);
-                let note = self.c.model.nodes[node].name.clone();
+                let bucket = buckets::bucket(there, here);
+                let (mark, note) = known
+                    .entry(bucket)
+                    .or_insert_with(|| {
+                        let ranking = self.ranking(gateway, bucket);
+                        let names: Vec<&str> =
+                            ranking.iter().map(|n| self.c.model.nodes[*n].name.as_str()).collect();
+                        (self.live_mark(&ranking), names.join(" "))
+                    })
+                    .clone();
                 self.rules.put(Table::Cell, vec![Atom::Mark(row), cell(here)], Some(Atom::Mark(mark)), note);
             }
         }

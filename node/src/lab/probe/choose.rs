@@ -3,7 +3,7 @@
 use super::stations::{Station, Stations, sample, underlay_addresses};
 use compiler::Compiled;
 use compiler::algebra::Family;
-use compiler::buckets;
+use compiler::buckets::{self, Direction};
 use compiler::compiled::Destination;
 use compiler::eval::{self, Decision, Reason};
 use compiler::ids::{NodeId, OwnerId};
@@ -40,6 +40,8 @@ pub(crate) struct Shot {
 pub(crate) struct Chooser<'a> {
     c: &'a Compiled,
     stations: &'a Stations<'a>,
+    /// Dead gateway nodes.
+    down: &'a [NodeId],
     underlay: BTreeSet<(Family, u128)>,
     routers: BTreeSet<(OwnerId, Family, u128)>,
     named: ServiceSet,
@@ -48,14 +50,15 @@ pub(crate) struct Chooser<'a> {
 }
 
 impl<'a> Chooser<'a> {
-    pub(crate) fn new(c: &'a Compiled, stations: &'a Stations<'a>) -> Self {
+    pub(crate) fn new(c: &'a Compiled, stations: &'a Stations<'a>, down: &'a [NodeId]) -> Self {
         let routers = c
             .model
             .segments
             .values()
             .flat_map(|s| s.prefixes.iter().map(|p| (s.tenant, p.prefix.family, p.router)))
             .collect();
-        Self { c, stations, underlay: underlay_addresses(c).collect(), routers, named: named(c), next: 0 }
+        let underlay = underlay_addresses(c).collect();
+        Self { c, stations, down, underlay, routers, named: named(c), next: 0 }
     }
 
     /// Makes the packets chosen from now on differ from earlier ones.
@@ -86,7 +89,15 @@ impl<'a> Chooser<'a> {
         let decision = eval::decide(self.c, &packet).ok()?;
         let from = self.stations.at(packet.family, decision.from.filter(|f| f.owner == packet.space)?)?;
         let to = decision.to.and_then(|to| self.stations.at(packet.family, to));
-        Some(Shot { packet, decision, from, to, instance: self.instance(&packet, &decision) })
+        let instance = self.instance(&packet, &decision);
+        // Without a live instance an allowed connection is nothing to be shown.
+        (decision.via.is_none() || instance.is_some()).then_some(Shot {
+            packet,
+            decision,
+            from,
+            to,
+            instance,
+        })
     }
 
     /// The instance that carries the flow; for one from an external the one that it arrives at, allowed or not.
@@ -100,7 +111,12 @@ impl<'a> Chooser<'a> {
             }
         })?;
         let flow = Flow { src: d.from?, dst: d.to?, family: p.family, protocol: p.protocol, x: p.x, y: p.y };
-        buckets::instance(&self.c.model, gateway, &flow)
+        buckets::passes(&self.c.model, gateway, &flow, Direction::Request, self.down)
+    }
+
+    /// Whether the node is plugged in.
+    pub(crate) fn lives(&self, node: NodeId) -> bool {
+        !self.down.contains(&node)
     }
 
     fn on_channels(&self, flow: &Flow) -> impl Iterator<Item = Shot> {

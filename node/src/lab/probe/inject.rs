@@ -180,7 +180,9 @@ impl Injector<'_> {
         let unused = (1..1 << 24).rev().find(|vni| self.c.model.segments.values().all(|s| s.vni != *vni));
         let hosts = |n: &&NodePlace| self.topology.endpoints.iter().any(|e| e.node == n.node);
         let to = self.topology.nodes.iter().find(hosts);
-        let from = to.and_then(|to| self.topology.nodes.iter().find(|n| n.node != to.node));
+        let from = to.and_then(|to| {
+            self.topology.nodes.iter().find(|n| n.node != to.node && self.chooser.lives(n.node))
+        });
         let (Some(vni), Some(from), Some(to)) = (unused, from, to) else {
             return Ok(Err((name, "the fabric has no second node, or no VNI is free".to_owned())));
         };
@@ -193,7 +195,10 @@ impl Injector<'_> {
     fn bad_vtep(&self, number: u32) -> Result<Maybe, LabError> {
         let name = "drop: bad-vtep";
         let liar = |owner: &EndpointPlace, target: &EndpointPlace| {
-            self.topology.nodes.iter().find(|n| n.node != owner.node && n.node != target.node)
+            self.topology
+                .nodes
+                .iter()
+                .find(|n| n.node != owner.node && n.node != target.node && self.chooser.lives(n.node))
         };
         let found = self.straight(|from, to| liar(from, to).is_some()).and_then(|(shot, from, to)| {
             let target = self.topology.endpoints.get(to)?;

@@ -51,7 +51,7 @@ pub fn probe(c: &Compiled, lab: &Lab, options: &ProbeOptions) -> Result<ProbeRep
     // Marks of an earlier run that still wander about are not this run's.
     let run = std::process::id() ^ epoch_millis();
     let stations = Stations::new(c, t);
-    let mut chooser = Chooser::new(c, &stations);
+    let mut chooser = Chooser::new(c, &stations, &lab.down);
     let plan = plan::plan(c, &mut chooser);
     let taps = Taps::open(t)?;
     let first = u32::try_from(plan.shots.len()).unwrap_or(u32::MAX - 16);

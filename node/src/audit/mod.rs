@@ -1,0 +1,121 @@
+//! What the kernel has, compared by meaning with what a generation's artifacts bring about.
+
+mod compare;
+mod rules;
+pub(crate) mod scratch;
+mod snapshot;
+
+pub use compare::Difference;
+pub(crate) use compare::Remedy;
+pub(crate) use rules::running;
+pub(crate) use snapshot::Snapshot;
+
+use crate::error::NodeError;
+use crate::generation::{Devices, Generation};
+use crate::state::Entry;
+use compare::Comparison;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+/// The result of an audit.
+#[derive(Debug, Clone, Serialize)]
+pub struct Audit {
+    format_version: &'static str,
+    pub node: String,
+    /// The digest at the head of the node's files.
+    pub generation: String,
+    pub build: String,
+    pub clean: bool,
+    /// Sorted by kind and name.
+    pub differences: Vec<Difference>,
+}
+
+impl Audit {
+    fn new(generation: &Generation, differences: Vec<Difference>) -> Self {
+        let entry = Entry::of(generation);
+        Self {
+            format_version: "1.0",
+            node: entry.node,
+            generation: entry.generation,
+            build: entry.build,
+            clean: differences.is_empty(),
+            differences,
+        }
+    }
+
+    /// For people: a line for each difference.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        for d in &self.differences {
+            let _ = writeln!(out, "{d}");
+        }
+        let short = self.generation.get(..8).unwrap_or_default();
+        let _ = match self.differences.len() {
+            0 => writeln!(out, "{}: as generation {short} has it", self.node),
+            1 => writeln!(out, "{}: 1 difference from generation {short}", self.node),
+            n => writeln!(out, "{}: {n} differences from generation {short}", self.node),
+        };
+        out
+    }
+
+    /// # Errors
+    /// Never for what an audit holds.
+    pub fn json(&self) -> Result<String, serde_json::Error> {
+        Ok(serde_json::to_string_pretty(self)? + "\n")
+    }
+}
+
+/// Compares the network namespace of the calling thread with a generation. `older` are generations that were installed
+/// here before: what they wrote onto devices that are not partywall's is known by them.
+///
+/// # Errors
+/// A tool is missing or refuses, or no scratch namespace can be made.
+pub fn audit(generation: &Generation, older: &[Generation]) -> Result<Audit, NodeError> {
+    let devices = generation.devices();
+    let live = Snapshot::take(&devices)?;
+    let Some((slot, suffix)) = running(&live) else {
+        return Ok(Audit::new(generation, vec![other(generation, None)]));
+    };
+    if suffix != generation.suffix() && suffix != generation.spare_suffix() {
+        return Ok(Audit::new(generation, vec![other(generation, Some(&suffix))]));
+    }
+    let expected = scratch::install(generation, &suffix, slot)?;
+    let settings = settings(&expected.settings, &devices, &live);
+    let lines: BTreeSet<String> = older.iter().flat_map(Generation::links).collect();
+    let differences = Comparison::new(&expected, &live, &settings, &lines, &suffix).run();
+    Ok(Audit::new(generation, differences))
+}
+
+fn other(generation: &Generation, found: Option<&str>) -> Difference {
+    Difference {
+        kind: "generation",
+        what: "the one that runs".into(),
+        expected: Some(generation.suffix().to_owned()),
+        found: found.map(str::to_owned),
+        mend: "partywall apply".into(),
+        remedy: Remedy::Apply,
+    }
+}
+
+/// The values that the kernel has now. A setting of a device that is not there is none.
+fn settings(
+    wanted: &BTreeMap<String, String>,
+    devices: &Devices,
+    live: &Snapshot,
+) -> BTreeMap<String, String> {
+    let absent = |key: &str| {
+        let device = key.split('/').nth(2).unwrap_or_default();
+        (devices.workloads.contains(device) || devices.outside.contains(device))
+            && !live.groups.contains_key(device)
+    };
+    wanted
+        .keys()
+        .filter(|key| !absent(key))
+        .filter_map(|key| {
+            let value = std::fs::read_to_string(format!("/proc/sys/net/{key}")).ok()?;
+            Some((key.clone(), value.trim().to_owned()))
+        })
+        .collect()
+}

@@ -1,0 +1,212 @@
+//! Services that tidy up what they did not make, rules of others, settings, and the devices that a generation wants.
+
+use super::{Finding, Severity};
+use crate::audit::Snapshot;
+use crate::command;
+use crate::error::NodeError;
+use crate::generation::Generation;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// systemd-networkd removes rules and routes that it did not make, whenever it configures a link, unless told not to.
+pub(super) fn networkd(root: &Path) -> Vec<Finding> {
+    if !root.join("run/systemd/netif/state").exists() {
+        return Vec::new();
+    }
+    // The main file first, then the drop-ins of all folders in the order of their names; what is said last counts.
+    let folders = ["usr/lib/systemd", "usr/local/lib/systemd", "run/systemd", "etc/systemd"];
+    let mut parts = BTreeMap::new();
+    for folder in folders {
+        let entries = std::fs::read_dir(root.join(folder).join("networkd.conf.d"));
+        for path in entries.into_iter().flatten().flatten().map(|entry| entry.path()) {
+            if path.extension().is_some_and(|e| e == "conf") {
+                parts.insert(path.file_name().map(std::ffi::OsStr::to_owned), path);
+            }
+        }
+    }
+    let main = folders.iter().rev().map(|f| root.join(f).join("networkd.conf")).find(|path| path.is_file());
+    let files = main.into_iter().chain(parts.into_values());
+    let text: String =
+        files.filter_map(|path| std::fs::read_to_string(path).ok()).collect::<Vec<_>>().join("\n");
+    let said = |key: &str| {
+        let lines = text.lines().filter_map(|line| line.trim().split_once('='));
+        let last = lines.filter(|(name, _)| name.trim() == key).map(|(_, value)| value.trim()).next_back();
+        last.is_some_and(|value| {
+            matches!(value.to_ascii_lowercase().as_str(), "no" | "false" | "off" | "0" | "n" | "f")
+        })
+    };
+    let mut out = Vec::new();
+    for (key, what) in
+        [("ManageForeignRoutingPolicyRules", "routing rules"), ("ManageForeignRoutes", "routes")]
+    {
+        if !said(key) {
+            out.push(Finding::new(
+                Severity::Error,
+                "networkd",
+                format!("systemd-networkd runs and removes {what} that are not its own, partywall's among them"),
+                format!(
+                    "write `[Network]` and `{key}=no` to /etc/systemd/networkd.conf.d/partywall.conf (packaging/networkd.conf), and restart it"
+                ),
+            ));
+        }
+    }
+    out
+}
+
+/// NetworkManager takes new devices over unless told not to.
+pub(super) fn network_manager(root: &Path) -> Vec<Finding> {
+    if !root.join("run/NetworkManager").exists() {
+        return Vec::new();
+    }
+    let mut texts = vec![std::fs::read_to_string(root.join("etc/NetworkManager/NetworkManager.conf"))];
+    for folder in ["usr/lib/NetworkManager/conf.d", "run/NetworkManager/conf.d", "etc/NetworkManager/conf.d"]
+    {
+        let entries = std::fs::read_dir(root.join(folder));
+        texts.extend(entries.into_iter().flatten().flatten().map(|e| std::fs::read_to_string(e.path())));
+    }
+    let told = texts.into_iter().flatten().any(|text| {
+        text.lines().any(|line| line.trim_start().starts_with("unmanaged-devices") && line.contains("pwv"))
+    });
+    if told {
+        return Vec::new();
+    }
+    vec![Finding::new(
+        Severity::Warning,
+        "NetworkManager",
+        "NetworkManager runs and may configure partywall's devices",
+        "write `[keyfile]` and `unmanaged-devices=interface-name:pwv*` (and the workloads' devices) to /etc/NetworkManager/conf.d/partywall.conf",
+    )]
+}
+
+/// Kernel settings that a generation does not make itself and that matter.
+pub(super) fn settings() -> Vec<Finding> {
+    let value = |key: &str| -> Option<u64> {
+        std::fs::read_to_string(Path::new("/proc/sys").join(key)).ok()?.trim().parse().ok()
+    };
+    let mut out = Vec::new();
+    for family in ["iptables", "ip6tables"] {
+        if value(&format!("net/bridge/bridge-nf-call-{family}")) == Some(1) {
+            out.push(Finding::new(
+                Severity::Warning,
+                "setting",
+                format!("net.bridge.bridge-nf-call-{family} is 1: what the host's bridges carry passes its filters as if it were routed"),
+                format!("sysctl -w net.bridge.bridge-nf-call-{family}=0, unless something here relies on it"),
+            ));
+        }
+    }
+    if value("net/ipv4/conf/all/route_localnet") == Some(1) {
+        out.push(Finding::new(
+            Severity::Warning,
+            "setting",
+            "net.ipv4.conf.all.route_localnet is 1: packets to 127.0.0.0/8 are taken from outside",
+            "sysctl -w net.ipv4.conf.all.route_localnet=0, unless something here relies on it",
+        ));
+    }
+    if let Some(most) = value("net/netfilter/nf_conntrack_max")
+        && most < LEAST_CONNECTIONS
+    {
+        out.push(Finding::new(
+            Severity::Note,
+            "setting",
+            format!("net.netfilter.nf_conntrack_max is {most}, for all tenants of this node together"),
+            format!("sysctl -w net.netfilter.nf_conntrack_max={LEAST_CONNECTIONS} or more, as memory allows"),
+        ));
+    }
+    out
+}
+
+const LEAST_CONNECTIONS: u64 = 262_144;
+
+/// Routing rules of others that tenants' packets can meet before partywall's.
+pub(super) fn rules(generation: Option<&Generation>) -> Result<Vec<Finding>, NodeError> {
+    let devices = generation.map(Generation::devices).unwrap_or_default();
+    let snapshot = Snapshot::take(&devices)?;
+    let found = snapshot.foreign.iter().map(|rule| {
+        Finding::new(
+            Severity::Warning,
+            "rule",
+            format!(
+                "somebody else's routing rule comes before partywall's and can match tenants' packets: {rule}"
+            ),
+            "give it a preference above 20567, or restrict it to devices of the host (iif)",
+        )
+    });
+    Ok(found.collect())
+}
+
+/// The underlay's and the workloads' devices.
+pub(super) fn devices(generation: &Generation) -> Result<Vec<Finding>, NodeError> {
+    let links: BTreeMap<String, Value> = command::list("ip", &["-j", "-d", "address", "show"])?
+        .into_iter()
+        .filter_map(|link| Some((link.get("ifname")?.as_str()?.to_owned(), link)))
+        .collect();
+    let devices = generation.devices();
+    let mut out = Vec::new();
+    for name in &devices.underlay {
+        let Some(link) = links.get(name) else {
+            out.push(Finding::new(
+                Severity::Error,
+                "underlay",
+                format!("device {name} is not there, and VXLAN devices are to be bound to it"),
+                format!("correct `dev` of node {} in the project, or bring the device up", generation.node),
+            ));
+            continue;
+        };
+        if !up(link) {
+            out.push(Finding::new(
+                Severity::Error,
+                "underlay",
+                format!("device {name} is down"),
+                format!("ip link set dev {name} up"),
+            ));
+        }
+        let addresses: Vec<&str> = link
+            .get("addr_info")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(|a| a.get("local")?.as_str())
+            .collect();
+        for vtep in generation.vteps().iter().filter(|vtep| !addresses.contains(&vtep.as_str())) {
+            out.push(Finding::new(
+                Severity::Error,
+                "underlay",
+                format!("device {name} does not have the VTEP address {vtep}"),
+                format!(
+                    "correct `vtep` of node {} in the project, or give the device its address",
+                    generation.node
+                ),
+            ));
+        }
+    }
+    for name in devices.workloads.iter().chain(&devices.outside) {
+        match links.get(name) {
+            None => out.push(Finding::new(
+                Severity::Note,
+                "device",
+                format!("device {name} is not there"),
+                "start what it belongs to, then `partywall apply`",
+            )),
+            Some(link) if link.get("xdp").is_some() => out.push(Finding::new(
+                Severity::Warning,
+                "device",
+                format!("device {name} has an XDP program, which sees packets before partywall does"),
+                format!("ip link set dev {name} xdp off, unless it only looks on"),
+            )),
+            Some(link) if !up(link) => out.push(Finding::new(
+                Severity::Note,
+                "device",
+                format!("device {name} is down"),
+                format!("ip link set dev {name} up, then `partywall apply`"),
+            )),
+            Some(_) => {}
+        }
+    }
+    Ok(out)
+}
+
+fn up(link: &Value) -> bool {
+    let flags = link.get("flags").and_then(Value::as_array).into_iter().flatten();
+    flags.filter_map(Value::as_str).any(|flag| flag == "UP")
+}

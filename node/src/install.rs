@@ -1,0 +1,318 @@
+//! Installing a generation and going back: the kernel by the generation's own `apply.sh`, the record on disk around it.
+//!
+//! The order is: keep the files, write down what is about to happen, run the script, write down that it has happened,
+//! compare. Whatever is cut short, the kernel has the old or the new generation whole, since the script flips once; the
+//! record says which was meant; and the next call finds out which runs, and finishes.
+
+use crate::audit::{self, Audit, Difference, Remedy, Snapshot};
+use crate::command;
+use crate::error::NodeError;
+use crate::generation::{Generation, SCRIPT};
+use crate::state::{Entry, Lock, Pending, Record, State};
+use std::path::Path;
+
+/// What is about to be done; told before it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// An interrupted call's outcome is written down.
+    Recover,
+    /// The files are kept.
+    Keep,
+    /// What is about to happen is written down.
+    Journal,
+    /// The kernel gets the generation.
+    Script,
+    /// That it has it is written down.
+    Record,
+    /// It is compared.
+    Audit,
+    /// What the comparison found is mended.
+    Mend,
+    /// Kept generations that nothing names are removed.
+    Prune,
+}
+
+/// What a call did.
+#[derive(Debug, Clone)]
+pub struct Installed {
+    pub entry: Entry,
+    /// Whether another generation ran before, or none.
+    pub changed: bool,
+    /// An earlier call had been cut short.
+    pub recovered: bool,
+    /// What `apply.sh` said, such as which devices are not there.
+    pub notes: Vec<String>,
+    /// What was not as it should be and is now.
+    pub mended: Vec<Difference>,
+    /// What is not as it should be still.
+    pub left: Vec<Difference>,
+}
+
+impl Installed {
+    /// Whether something is left that should have been mended.
+    #[must_use]
+    pub fn stuck(&self) -> bool {
+        self.left.iter().any(|d| d.remedy != Remedy::Operator)
+    }
+}
+
+/// How often a comparison may be followed by mending and another one.
+const ROUNDS: usize = 4;
+
+/// Installs a generation, or the current one again: what is missing comes back, what was changed is mended, leftovers are
+/// taken away, and where nothing is amiss nothing changes. `watch` is told each step before it is taken.
+///
+/// # Errors
+/// The generation is refused, and what ran before runs on; or the record cannot be written.
+pub fn apply(
+    state: &State,
+    wanted: Option<&Generation>,
+    watch: &mut dyn FnMut(Step),
+) -> Result<Installed, NodeError> {
+    let lock = state.lock()?;
+    let (mut record, interrupted) = recover(state, watch)?;
+    let generation = match (wanted, &interrupted) {
+        (Some(generation), _) => generation.clone(),
+        // Cut short before the flip: what was meant is installed now.
+        (None, Some(pending)) => state.load(&pending.to)?,
+        (None, None) => match &record.current {
+            Some(entry) => state.load(entry)?,
+            None => return Err(NodeError::NothingInstalled { state: state.root().to_owned() }),
+        },
+    };
+    let back = wanted.is_none() && interrupted.as_ref().is_some_and(|pending| pending.back);
+    let mut installed = install(state, &lock, &mut record, &generation, back, watch)?;
+    installed.recovered = interrupted.is_some();
+    Ok(installed)
+}
+
+/// Goes back to the generation before the current one.
+///
+/// # Errors
+/// There is none, or as [`apply`].
+pub fn rollback(state: &State, watch: &mut dyn FnMut(Step)) -> Result<Installed, NodeError> {
+    let lock = state.lock()?;
+    let (mut record, interrupted) = recover(state, watch)?;
+    let entry = record.earlier.first().cloned().ok_or(NodeError::NothingEarlier)?;
+    let generation = state.load(&entry)?;
+    let mut installed = install(state, &lock, &mut record, &generation, true, watch)?;
+    installed.recovered = interrupted.is_some();
+    Ok(installed)
+}
+
+/// The generation on record.
+///
+/// # Errors
+/// Nothing is on record, or it cannot be read.
+pub fn current(state: &State) -> Result<Generation, NodeError> {
+    match &state.read()?.current {
+        Some(entry) => state.load(entry),
+        None => Err(NodeError::NothingInstalled { state: state.root().to_owned() }),
+    }
+}
+
+/// Compares the network namespace of the calling thread with the generation on record.
+///
+/// # Errors
+/// Nothing is on record, it cannot be read, or as [`audit::audit`].
+pub fn audit(state: &State) -> Result<Audit, NodeError> {
+    let current = current(state)?;
+    let earlier = state.read()?.earlier;
+    let older: Vec<Generation> = earlier.iter().filter_map(|entry| state.load(entry).ok()).collect();
+    audit::audit(&current, &older)
+}
+
+/// Writes down how a call ended that was cut short; what it was about, if it had not come to the flip.
+fn recover(state: &State, watch: &mut dyn FnMut(Step)) -> Result<(Record, Option<Pending>), NodeError> {
+    let mut record = state.read()?;
+    let Some(pending) = record.pending.clone() else { return Ok((record, None)) };
+    watch(Step::Recover);
+    let suffix = running()?;
+    let flipped = state
+        .load(&pending.to)
+        .is_ok_and(|to| suffix.is_some_and(|s| s == to.suffix() || s == to.spare_suffix()));
+    if flipped {
+        record.settle(pending.to.clone(), pending.back);
+        state.write(&record)?;
+    }
+    Ok((record, Some(pending)))
+}
+
+/// The suffix of the generation that the kernel has.
+fn running() -> Result<Option<String>, NodeError> {
+    Ok(audit::running(&Snapshot::ruleset()?).map(|(_, suffix)| suffix))
+}
+
+fn install(
+    state: &State,
+    lock: &Lock,
+    record: &mut Record,
+    generation: &Generation,
+    back: bool,
+    watch: &mut dyn FnMut(Step),
+) -> Result<Installed, NodeError> {
+    let entry = match &record.current {
+        // The same again: since when it runs does not change.
+        Some(current) if current.id == generation.id => {
+            Entry { installed: current.installed, ..Entry::of(generation) }
+        }
+        _ => Entry::of(generation),
+    };
+    let before = running()?;
+    let older: Vec<Generation> = record
+        .current
+        .iter()
+        .chain(&record.earlier)
+        .chain(record.pending.iter().map(|p| &p.to))
+        .filter(|e| e.id != entry.id)
+        .filter_map(|e| state.load(e).ok())
+        .collect();
+    watch(Step::Keep);
+    state.keep(generation)?;
+    watch(Step::Journal);
+    if record.current.as_ref() != Some(&entry) || record.pending.is_some() {
+        record.pending = Some(Pending { to: entry.clone(), back });
+        state.write(record)?;
+    }
+    watch(Step::Script);
+    let ran = match &before {
+        // Installed under its other suffix, after a repair: to be left so.
+        Some(suffix) if *suffix == generation.spare_suffix() => script_as(state, lock, generation, suffix)?,
+        _ => script(&state.scripts(&entry), lock)?,
+    };
+    let after = running()?;
+    let is = |suffix: &Option<String>| {
+        suffix.as_ref().is_some_and(|s| s == generation.suffix() || *s == generation.spare_suffix())
+    };
+    if !ran.success && !is(&after) {
+        return Err(refused(state, lock, record, generation, &ran.stderr));
+    }
+    watch(Step::Record);
+    if record.current.as_ref() != Some(&entry) || record.pending.is_some() {
+        record.settle(entry.clone(), back);
+        state.write(record)?;
+    }
+    let notes = ran.stderr.lines().map(str::to_owned).collect();
+    let (mended, left) = mend(state, lock, generation, &older, watch)?;
+    watch(Step::Prune);
+    state.prune(record)?;
+    Ok(Installed { entry, changed: !is(&before), recovered: false, notes, mended, left })
+}
+
+fn script(folder: &Path, lock: &Lock) -> Result<command::Ran, NodeError> {
+    let path = folder.join(SCRIPT).display().to_string();
+    command::run("sh", &[&path], Some(folder), Some(lock.share()?))
+}
+
+/// The way back after a refusal: the old generation's own script puts back what the new one's had replaced before it was
+/// refused (a neighbour that moved, a device's MTU).
+fn refused(
+    state: &State,
+    lock: &Lock,
+    record: &mut Record,
+    generation: &Generation,
+    said: &str,
+) -> NodeError {
+    record.pending = None;
+    let old = record.current.as_ref().map(|current| (current, script(&state.scripts(current), lock)));
+    let mut running = match old {
+        None => "nothing is installed".to_owned(),
+        Some((current, Ok(ran))) if ran.success => {
+            format!("{} runs on", current.generation.get(..8).unwrap_or_default())
+        }
+        Some((current, _)) => {
+            let short = current.generation.get(..8).unwrap_or_default();
+            format!(
+                "{short} runs on, but could not be put back in order (`partywall audit` shows what is amiss)"
+            )
+        }
+    };
+    if let Err(error) = state.write(record) {
+        running = format!("{running}, and that could not be written down ({error})");
+    }
+    let message = command::one_line(said);
+    NodeError::Apply { generation: generation.suffix().to_owned(), running, message }
+}
+
+/// Compares, mends, and compares again.
+fn mend(
+    state: &State,
+    lock: &Lock,
+    generation: &Generation,
+    older: &[Generation],
+    watch: &mut dyn FnMut(Step),
+) -> Result<(Vec<Difference>, Vec<Difference>), NodeError> {
+    let mut found: Vec<Difference> = Vec::new();
+    for round in 0..ROUNDS {
+        watch(Step::Audit);
+        let Audit { differences, .. } = audit::audit(generation, older)?;
+        let ours = differences.iter().any(|d| d.remedy != Remedy::Operator);
+        for difference in &differences {
+            if !found.contains(difference) {
+                found.push(difference.clone());
+            }
+        }
+        if !ours || round + 1 == ROUNDS {
+            found.retain(|d| !differences.contains(d));
+            return Ok((found, differences));
+        }
+        watch(Step::Mend);
+        mend_once(state, lock, generation, &differences)?;
+    }
+    Ok((found, Vec::new()))
+}
+
+fn mend_once(
+    state: &State,
+    lock: &Lock,
+    generation: &Generation,
+    differences: &[Difference],
+) -> Result<(), NodeError> {
+    let has = |remedy: fn(&Remedy) -> bool| differences.iter().any(|d| remedy(&d.remedy));
+    for difference in differences {
+        match &difference.remedy {
+            // What one command cannot take away is told by the next comparison.
+            Remedy::Remove(commands) => {
+                for command in commands {
+                    if let [program, args @ ..] = command.as_slice() {
+                        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+                        command::run(program, &args, None, None)?;
+                    }
+                }
+            }
+            Remedy::Recreate(device) => {
+                command::run("ip", &["link", "delete", "dev", device], None, None)?;
+            }
+            Remedy::Apply | Remedy::Reinstall | Remedy::Operator => {}
+        }
+    }
+    let runs = running()?.unwrap_or_default();
+    let (own, spare) = (generation.suffix().to_owned(), generation.spare_suffix());
+    if has(|r| matches!(r, Remedy::Reinstall)) {
+        let other = if runs == own { spare } else { own };
+        checked(&script_as(state, lock, generation, &other)?)
+    } else if has(|r| matches!(r, Remedy::Apply | Remedy::Recreate(_))) {
+        checked(&script_as(state, lock, generation, if runs == spare { &spare } else { &own })?)
+    } else {
+        Ok(())
+    }
+}
+
+/// Runs the script with every name under this suffix.
+fn script_as(
+    state: &State,
+    lock: &Lock,
+    generation: &Generation,
+    suffix: &str,
+) -> Result<command::Ran, NodeError> {
+    let folder = state.scratch()?;
+    generation.write(&folder, suffix)?;
+    script(&folder, lock)
+}
+
+fn checked(ran: &command::Ran) -> Result<(), NodeError> {
+    if ran.success {
+        return Ok(());
+    }
+    Err(NodeError::Refused { command: SCRIPT.to_owned(), message: command::one_line(&ran.stderr) })
+}

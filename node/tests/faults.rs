@@ -1,0 +1,419 @@
+//! Calls that are killed, refused and cut short, under traffic: the old generation or the new one runs, the next call
+//! finishes, and nothing denied is ever delivered.
+
+#[path = "lab/support.rs"]
+#[expect(dead_code, reason = "each test uses a part")]
+mod lab_support;
+#[path = "node/pair.rs"]
+mod pair;
+#[path = "node/support.rs"]
+mod support;
+#[path = "node/traffic.rs"]
+mod traffic;
+
+use pair::{ALWAYS, project, workloads};
+use partywall_node::NodeError;
+use partywall_node::audit::audit;
+use partywall_node::generation::Generation;
+use partywall_node::install::{self, Step};
+use partywall_node::state::State;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use support::{able, alone, open, sh};
+use traffic::{Stream, Tally, arrived, flooded, overrun};
+
+/// What the two policies differ in.
+const SOMETIMES: u16 = 3000;
+
+fn build(directory: &Path, name: &str, text: &str) -> Generation {
+    let folder = directory.join(name);
+    let project = lab_support::project(&[("pair.pw".to_owned(), text.to_owned())]);
+    lab_support::build(&project, &folder);
+    open(&folder, "n1")
+}
+
+fn with_sometimes() -> String {
+    project(&format!("allow front -> front : udp/{SOMETIMES} | tcp/{SOMETIMES}"), "")
+}
+
+/// Another policy, another neighbour and another segment.
+fn without() -> String {
+    let more = "extend tenant shop { group quiet = front & 10.1.0.7 }\npolicy more for shop in tenant { deny quiet -> any : tcp/22 }";
+    project("", more)
+        .replace("vtep 192.0.2.12", "vtep 192.0.2.13")
+        .replace(
+            "segment front vni 10010 { 10.1.0.0/24 }",
+            "segment front vni 10010 { 10.1.0.0/24 }\n  segment back vni 10011 { 10.1.1.0/24 }",
+        )
+        .replace("endpoint c in shop.front { at 10.1.0.7", "endpoint c in shop.back { at 10.1.1.7")
+        .replace("front & 10.1.0.7", "back & 10.1.1.7")
+}
+
+const NOTHING: fn(Step) = |_| {};
+
+fn apply(state: &State, generation: &Generation) -> install::Installed {
+    install::apply(state, Some(generation), &mut NOTHING.clone()).unwrap()
+}
+
+/// Which of the two the kernel has.
+fn running(of: [&Generation; 2]) -> usize {
+    let flip = sh("nft list chain inet partywall flip_fabric");
+    let which = of.iter().position(|g| flip.contains(&format!("fabric_{}", g.suffix())));
+    which.unwrap_or_else(|| panic!("neither runs: {flip}"))
+}
+
+/// A folder with `nft`, `ip` and `bridge` that count their calls in `count` and end everything in their process group at
+/// the call whose number is in `fatal`: before they work (`before`), or after.
+fn deadly(folder: &Path) {
+    for tool in ["nft", "ip", "bridge"] {
+        let real = sh(&format!("command -v {tool}"));
+        let script = format!(
+            r#"#!/bin/sh
+here={here}
+n=$(($(cat $here/count) + 1))
+echo $n >$here/count
+[ ! -e $here/slow ] || sleep 0.05
+if [ $n = "$(cat $here/fatal)" ]; then
+    [ -e $here/before ] || {real} "$@"
+    kill -9 0
+fi
+exec {real} "$@"
+"#,
+            here = folder.display(),
+            real = real.trim()
+        );
+        let path = folder.join(tool);
+        std::fs::write(&path, script).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    std::fs::write(folder.join("count"), "0").unwrap();
+    std::fs::write(folder.join("fatal"), "0").unwrap();
+}
+
+/// Run by the tests below in a process of its own, never alone: applies, and at a step of its own ends itself as a
+/// `kill -9` would.
+#[test]
+fn child_that_applies() {
+    let (Ok(dir), Ok(state)) = (std::env::var("FAULT_DIR"), std::env::var("FAULT_STATE")) else { return };
+    let fatal: usize = std::env::var("FAULT_STEP").unwrap().parse().unwrap();
+    let generation = open(dir.as_ref(), "n1");
+    let mut step = 0;
+    let mut watch = |_| {
+        step += 1;
+        if step == fatal {
+            nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL).unwrap();
+        }
+    };
+    let done = install::apply(&State::new(state), Some(&generation), &mut watch);
+    println!("{done:?}");
+    done.unwrap();
+}
+
+struct Child<'a> {
+    dir: &'a Path,
+    state: &'a Path,
+    tools: Option<&'a Path>,
+    step: usize,
+}
+
+impl Child<'_> {
+    fn command(&self) -> Command {
+        let path = std::env::var("PATH").unwrap();
+        let path = self.tools.map_or(path.clone(), |t| format!("{}:{path}", t.display()));
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child
+            .args(["--exact", "child_that_applies", "--nocapture"])
+            .env("FAULT_DIR", self.dir)
+            .env("FAULT_STATE", self.state)
+            .env("FAULT_STEP", self.step.to_string())
+            .env("PATH", path)
+            .process_group(0);
+        child
+    }
+
+    /// Whether it came to its end.
+    fn run(&self) -> bool {
+        let output = self.command().output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        let killed = std::os::unix::process::ExitStatusExt::signal(&output.status) == Some(9);
+        assert!(output.status.success() || killed, "{}", String::from_utf8_lossy(&said));
+        output.status.success()
+    }
+}
+
+/// Every step: of the library, and each call of a tool by `apply.sh`, before it and after it. All of them take minutes;
+/// `PARTYWALL_FAULTS=all` runs them, without it each fifth.
+#[test]
+fn killed_at_every_step_the_next_call_finishes_and_nothing_denied_arrives() {
+    if !able("kills") {
+        return;
+    }
+    let stride = if std::env::var("PARTYWALL_FAULTS").is_ok_and(|v| v == "all") { 1 } else { 5 };
+    let built = tempfile::tempdir().unwrap();
+    let (one, two) = (build(built.path(), "one", &with_sometimes()), build(built.path(), "two", &without()));
+    let kept = tempfile::tempdir().unwrap();
+    let tools = tempfile::tempdir().unwrap();
+    deadly(tools.path());
+    let set = |name: &str, value: &str| std::fs::write(tools.path().join(name), value).unwrap();
+    alone(|| {
+        let (a, b) = workloads();
+        let state = State::new(kept.path());
+        apply(&state, &one);
+        let tally = Tally::default();
+        let mut tried = 0;
+        flooded(&a, &b, Duration::from_millis(2), &tally, || {
+            let mut after_kill = |child: Child<'_>| {
+                tried += 1;
+                let ended = child.run();
+                // Whichever it is, it is whole: the maps lead to its chains and nothing else.
+                let which = running([&one, &two]);
+                let next = apply(&state, &two);
+                assert!(!next.stuck() && next.left.is_empty(), "{next:#?}");
+                assert_eq!(running([&one, &two]), 1);
+                let report = audit(&two, &[]).unwrap();
+                assert!(report.clean, "killed with {which} running: {}", report.text());
+                let record = state.read().unwrap();
+                assert_eq!(record.current.unwrap().id, two.id);
+                assert!(record.pending.is_none());
+                apply(&state, &one);
+                ended
+            };
+            let child = |tools: Option<&'static Path>, step| Child {
+                dir: Box::leak(built.path().join("two").into_boxed_path()),
+                state: Box::leak(kept.path().to_owned().into_boxed_path()),
+                tools,
+                step,
+            };
+            let mut step = 1;
+            while !after_kill(child(None, step)) {
+                step += 1;
+            }
+            assert!(step > 6, "{step}");
+            let wrapped: &'static Path = Box::leak(tools.path().to_owned().into_boxed_path());
+            for before in [true, false] {
+                if before {
+                    set("before", "");
+                } else {
+                    std::fs::remove_file(tools.path().join("before")).unwrap();
+                }
+                let mut call = 1;
+                loop {
+                    set("count", "0");
+                    set("fatal", &call.to_string());
+                    if after_kill(child(Some(wrapped), 0)) {
+                        break;
+                    }
+                    call += stride;
+                }
+                assert!(call > 40, "only {call} calls of tools");
+            }
+        });
+        let [sent, allowed, denied] =
+            [&tally.sent, &tally.allowed, &tally.denied].map(|n| n.load(Ordering::Relaxed));
+        println!(
+            "{tried} kills, {sent} packets each way to judge: {allowed} allowed arrived, {denied} denied"
+        );
+        assert_eq!(denied, 0, "delivered");
+        assert!(sent > 500 && allowed > 0, "{sent} {allowed}");
+        // A call killed after its flip has the new generation run, under which these pass as well.
+        assert_eq!(sent - allowed, 0, "allowed packets were lost");
+    });
+}
+
+#[test]
+fn what_is_denied_is_cut_within_a_second_and_the_rest_goes_on() {
+    if !able("revocation") {
+        return;
+    }
+    let built = tempfile::tempdir().unwrap();
+    let (one, two) = (build(built.path(), "one", &with_sometimes()), build(built.path(), "two", &without()));
+    alone(|| {
+        let (a, b) = workloads();
+        let kept = tempfile::tempdir().unwrap();
+        let state = State::new(kept.path());
+        apply(&state, &one);
+        let (revoked, other) = (Stream::open(&a, &b, SOMETIMES), Stream::open(&a, &b, ALWAYS));
+        std::thread::sleep(Duration::from_millis(300));
+        let count = |stream: &Stream| stream.arrived.load(Ordering::Relaxed);
+        assert!(count(&revoked) > 0 && count(&other) > 0);
+        // The other stream must not notice: it is looked at every 50 ms while the generation changes.
+        let longest = std::thread::scope(|scope| {
+            let watcher = scope.spawn(|| {
+                let (mut last, mut since, mut longest) = (count(&other), Instant::now(), Duration::ZERO);
+                let until = Instant::now() + Duration::from_secs(5);
+                while Instant::now() < until {
+                    std::thread::sleep(Duration::from_millis(50));
+                    let now = count(&other);
+                    longest = longest.max(since.elapsed());
+                    if now != last {
+                        (last, since) = (now, Instant::now());
+                    }
+                }
+                longest
+            });
+            apply(&state, &two);
+            std::thread::sleep(Duration::from_secs(1));
+            let after = count(&revoked);
+            std::thread::sleep(Duration::from_secs(2));
+            assert_eq!(count(&revoked), after, "a revoked connection goes on");
+            watcher.join().unwrap()
+        });
+        println!("longest silence of the allowed stream: {longest:?}");
+        assert!(longest < Duration::from_secs(1), "{longest:?}");
+        revoked.close();
+        other.close();
+    });
+}
+
+#[test]
+fn a_refused_generation_leaves_the_old_one_and_says_why() {
+    if !able("refusal") {
+        return;
+    }
+    let built = tempfile::tempdir().unwrap();
+    let one = build(built.path(), "one", &with_sometimes());
+    // The other generation, with one of its files broken and the manifest made to match.
+    let broken = |part: &str, from: &str, to: &str| {
+        let name = format!("broken {part}");
+        build(built.path(), &name, &without());
+        let folder = built.path().join(name);
+        let path = folder.join("n1/nft").join(part);
+        let digest = || blake3::hash(&std::fs::read(&path).unwrap()).to_hex().to_string();
+        let before = digest();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{part} has no {from}");
+        std::fs::write(&path, text.replace(from, to)).unwrap();
+        let manifest = folder.join("manifest.json");
+        let listed = std::fs::read_to_string(&manifest).unwrap().replace(&before, &digest());
+        std::fs::write(&manifest, listed).unwrap();
+        open(&folder, "n1")
+    };
+    alone(|| {
+        let _workloads = workloads();
+        let kept = tempfile::tempdir().unwrap();
+        let state = State::new(kept.path());
+        apply(&state, &one);
+        for (part, from, to, says) in [
+            ("stage.nft", "counter", "cuonter", "stage.nft"),
+            ("commit.nft", "goto fabric_", "goto fabrik_", "commit.nft"),
+            ("routes.batch", "protocol 87", "protocol 870", "routes"),
+            ("links.batch", "nud permanent", "nud permament", "neighbours"),
+            ("base.nft", "policy drop", "policy drip", "base.nft"),
+        ] {
+            let error =
+                install::apply(&state, Some(&broken(part, from, to)), &mut NOTHING.clone()).unwrap_err();
+            let said = error.to_string();
+            assert!(matches!(error, NodeError::Apply { .. }) && said.contains(says), "{part}: {said}");
+            assert!(said.contains(&format!("{} runs on", one.suffix())), "{said}");
+            assert_eq!(state.read().unwrap().current.unwrap().id, one.id);
+            assert!(state.read().unwrap().pending.is_none());
+            // What the refused one added is taken away by the next call, whichever it is.
+            let next = install::apply(&state, None, &mut NOTHING.clone()).unwrap();
+            assert!(next.left.is_empty() && !next.changed, "{next:#?}");
+            let report = audit(&one, &[]).unwrap();
+            assert!(report.clean, "{part}: {}", report.text());
+        }
+    });
+}
+
+/// Only the call itself is killed: the script that it started works on, and the next call waits for that.
+#[test]
+fn the_script_of_a_killed_call_is_waited_for() {
+    if !able("orphaned script") {
+        return;
+    }
+    let built = tempfile::tempdir().unwrap();
+    let (one, two) = (build(built.path(), "one", &with_sometimes()), build(built.path(), "two", &without()));
+    let (kept, tools) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    deadly(tools.path());
+    std::fs::write(tools.path().join("slow"), "").unwrap();
+    alone(|| {
+        let _workloads = workloads();
+        let state = State::new(kept.path());
+        apply(&state, &one);
+        let two_dir = built.path().join("two");
+        let child = Child { dir: &two_dir, state: kept.path(), tools: Some(tools.path()), step: 0 };
+        for calls in [4, 12, 20] {
+            std::fs::write(tools.path().join("count"), "0").unwrap();
+            let mut running_child =
+                child.command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            let until = Instant::now() + Duration::from_secs(30);
+            let made = || std::fs::read_to_string(tools.path().join("count")).unwrap().trim().parse::<u32>();
+            while made().unwrap_or(0) < calls {
+                assert!(Instant::now() < until, "the child does nothing");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            running_child.kill().unwrap();
+            running_child.wait().unwrap();
+            let next = apply(&state, &one);
+            assert!(next.left.is_empty() && next.mended.is_empty(), "{next:#?}");
+            let report = audit(&one, &[]).unwrap();
+            assert!(report.clean, "{}", report.text());
+            assert_eq!(running([&one, &two]), 0);
+        }
+    });
+}
+
+/// Generations with maps made of more than this many intervals.
+fn intervals(count: u32, first: u32) -> String {
+    let list: Vec<String> =
+        (0..count).map(|n| n * 2 + first).map(|n| format!("20.{}.{}.0/24", n / 256, n % 256)).collect();
+    let more = format!(
+        r#"node g1 {{ vtep 192.0.2.21 dev eth0 gateway }}
+external internet {{ 0.0.0.0/0 }}
+extend tenant shop {{ route 0.0.0.0/0 via edge }}
+gateway edge {{ joins shop, internet instances g1 stateful attach internet on g1 dev wan0 next-hop 203.0.113.1 }}
+policy out for shop in tenant {{
+  deny front -> internet & ({})
+  allow front -> internet : udp/53
+}}
+policy order for shop in tenant overrides out {{ deny front -> internet & 10.1.0.0/24 : udp/9 }}"#,
+        list.join(" | ")
+    );
+    project("", &more)
+}
+
+/// As fast as the script can, under as many packets as the machine can send. `PARTYWALL_FLOOD` is for how many seconds, and
+/// makes the maps large.
+#[test]
+fn reloads_under_a_flood_lose_nothing_and_let_nothing_through() {
+    if !able("flood") {
+        return;
+    }
+    let asked = std::env::var("PARTYWALL_FLOOD").ok().map(|v| v.parse().unwrap());
+    let (seconds, count) = asked.map_or((4, 100), |seconds| (seconds, 2500));
+    let built = tempfile::tempdir().unwrap();
+    let pair =
+        [("one", 0), ("two", 1)].map(|(name, first)| build(built.path(), name, &intervals(count, first)));
+    for name in ["one", "two"] {
+        let stage = std::fs::read_to_string(built.path().join(name).join("n1/nft/stage.nft")).unwrap();
+        let elements = stage.lines().filter(|l| l.contains(" 20.") || l.contains("-20.")).count();
+        assert!(elements >= count as usize * 2, "{elements}");
+    }
+    alone(|| {
+        let (a, b) = workloads();
+        let script = |name: &str| sh(&format!("sh {}/{name}/n1/nft/apply.sh", built.path().display()));
+        script("one");
+        let tally = Tally::default();
+        let (before, lost_before) = (arrived(&b), overrun());
+        let mut reloads = 0;
+        flooded(&a, &b, Duration::ZERO, &tally, || {
+            let until = Instant::now() + Duration::from_secs(seconds);
+            while Instant::now() < until {
+                reloads += 1;
+                script(if reloads % 2 == 1 { "two" } else { "one" });
+            }
+        });
+        let sent = tally.sent.load(Ordering::Relaxed);
+        let (got, overrun) = (arrived(&b) - before, overrun() - lost_before);
+        println!("{reloads} reloads, {sent} packets each way to judge, {got} arrived, {overrun} overrun");
+        assert_eq!(tally.denied.load(Ordering::Relaxed), 0, "denied packets were delivered");
+        assert!(reloads > 2 && sent > 10_000, "{reloads} {sent}");
+        assert!(got <= sent && sent - got <= overrun, "{sent} sent, {got} arrived, {overrun} overrun");
+        assert!(pair.iter().any(|g| audit(g, &[]).unwrap().clean));
+    });
+}
