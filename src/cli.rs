@@ -111,11 +111,19 @@ pub struct Levels {
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(commands::check::CheckArgs),
+    Merge(commands::merge::MergeArgs),
     Fmt(commands::fmt::FmtArgs),
     Explain(commands::explain::ExplainArgs),
     Eval(commands::eval::EvalArgs),
     Trace(commands::trace::TraceArgs),
+    Query(commands::query::QueryArgs),
+    Diff(commands::diff::DiffArgs),
     Build(commands::build::BuildArgs),
+    Apply(commands::apply::ApplyArgs),
+    Rollback(commands::rollback::RollbackArgs),
+    Status(commands::status::StatusArgs),
+    Audit(commands::audit::AuditArgs),
+    Doctor(commands::doctor::DoctorArgs),
     Lab(commands::lab::LabArgs),
     Init(commands::init::InitArgs),
     Completions(commands::completions::CompletionsArgs),
@@ -139,11 +147,19 @@ pub fn run() -> Exit {
     logging::init(cli.global.verbose, cli.global.log_format);
     let outcome = match &cli.command {
         Command::Check(args) => commands::check::run(&cli.global, args),
+        Command::Merge(args) => commands::merge::run(&cli.global, args),
         Command::Fmt(args) => commands::fmt::run(&cli.global, args),
         Command::Explain(args) => commands::explain::run(args),
         Command::Eval(args) => commands::eval::run(&cli.global, args),
         Command::Trace(args) => commands::trace::run(&cli.global, args),
+        Command::Query(args) => commands::query::run(&cli.global, args),
+        Command::Diff(args) => commands::diff::run(&cli.global, args),
         Command::Build(args) => commands::build::run(&cli.global, args),
+        Command::Apply(args) => commands::apply::run(args),
+        Command::Rollback(args) => commands::rollback::run(args),
+        Command::Status(args) => commands::status::run(args),
+        Command::Audit(args) => commands::audit::run(args),
+        Command::Doctor(args) => commands::doctor::run(args),
         Command::Lab(args) => commands::lab::run(&cli.global, args),
         Command::Init(args) => commands::init::run(args),
         Command::Completions(args) => commands::completions::run(args),
@@ -211,6 +227,21 @@ pub(crate) fn code(text: &str) -> Result<Code, String> {
             None => "there is no such code; codes look like PW0401".to_owned(),
         }
     })
+}
+
+/// Where a node's generations are.
+#[derive(Debug, Clone, Args)]
+pub struct Kept {
+    /// The folder of this node's generations
+    #[arg(long, value_name = "DIR", default_value = node::state::State::DEFAULT)]
+    pub state: PathBuf,
+}
+
+/// How a node's commands answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Answer {
+    Human,
+    Json,
 }
 
 /// A project's path as an argument.

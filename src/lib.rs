@@ -3,6 +3,9 @@
 
 pub mod analysis;
 mod artifacts;
+mod boxes;
+pub mod cache;
+pub mod checked;
 pub mod cli;
 mod commands;
 pub mod exit;
@@ -10,3 +13,5 @@ mod logging;
 pub mod output;
 mod place;
 pub mod project;
+pub mod record;
+mod revision;

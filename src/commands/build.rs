@@ -24,6 +24,9 @@ pub struct BuildArgs {
     /// Only for these nodes
     #[arg(long, value_name = "NODE", num_args = 1..)]
     node: Vec<String>,
+    /// As if these gateway nodes were dead: their flows go to the instances that live
+    #[arg(long, value_name = "NODE", num_args = 1.., value_delimiter = ',')]
+    down: Vec<String>,
     #[command(flatten)]
     levels: Levels,
     #[command(flatten)]
@@ -41,7 +44,7 @@ pub enum Target {
 pub fn run(global: &Global, args: &BuildArgs) -> Outcome {
     artifacts::replaceable(&args.out)?;
     let analysis = analysis::analyse(&args.project.path, &args.judging, &args.proving, &args.levels)?;
-    let Some(bundle) = bundle(&analysis, args.node.iter().cloned().collect(), global)? else {
+    let Some(bundle) = bundle(&analysis, set(&args.node), set(&args.down), global)? else {
         return Ok(Exit::Findings);
     };
     artifacts::write(&bundle, &args.out)?;
@@ -57,22 +60,34 @@ pub fn run(global: &Global, args: &BuildArgs) -> Outcome {
     Ok(Exit::Clean)
 }
 
+pub(crate) fn set(names: &[String]) -> BTreeSet<String> {
+    names.iter().cloned().collect()
+}
+
 /// The artifacts of these nodes (none named: of all); `None` if the project's errors, or the target, forbid it, which
 /// has been told.
 pub(crate) fn bundle(
     analysis: &Analysis,
     nodes: BTreeSet<String>,
+    down: BTreeSet<String>,
     global: &Global,
 ) -> Result<Option<Bundle>, Failure> {
-    let known = || analysis.compiled.model.nodes.values().map(|node| node.name.as_str());
+    let model = &analysis.compiled.model;
+    let known = || model.nodes.values().map(|node| node.name.as_str());
+    let instance = |name: &str| {
+        model.gateways.values().flat_map(|g| &g.instances).any(|id| model.nodes[*id].name == name)
+    };
     if analysis.refuse("build", global) {
         return Ok(None);
     }
-    if let Some(unknown) = nodes.iter().find(|name| !known().any(|node| node == name.as_str())) {
+    if let Some(unknown) = nodes.iter().chain(&down).find(|name| !known().any(|node| node == name.as_str())) {
         let near = lang::suggest(unknown, known()).map(|near| format!("; did you mean {near}?"));
         return Err(Failure::new(format!("there is no node {unknown}{}", near.unwrap_or_default())));
     }
-    let request = Request { nodes, version: env!("CARGO_PKG_VERSION").to_owned() };
+    if let Some(name) = down.iter().find(|name| !instance(name)) {
+        return Err(Failure::new(format!("node {name} runs no gateway instance that could be down")));
+    }
+    let request = Request { nodes, version: env!("CARGO_PKG_VERSION").to_owned(), down };
     match backends::build(&analysis.compiled, &analysis.sources, &request) {
         Ok(bundle) => Ok(Some(bundle)),
         Err(mut found) => {

@@ -28,6 +28,9 @@ enum LabCommand {
         /// What the nodes run
         #[arg(long, value_name = "TARGET", default_value = "nft")]
         target: Target,
+        /// These gateway nodes are dead: unplugged, and the others configured for it
+        #[arg(long, value_name = "NODE", num_args = 1.., value_delimiter = ',')]
+        down: Vec<String>,
         #[command(flatten)]
         judging: Judging,
         #[command(flatten)]
@@ -58,23 +61,28 @@ enum Format {
 
 pub fn run(global: &Global, args: &LabArgs) -> Outcome {
     match &args.command {
-        LabCommand::Up { project, target: Target::Nft, judging, proving } => {
-            up(global, &project.path, judging, proving)
+        LabCommand::Up { project, target: Target::Nft, down, judging, proving } => {
+            up(global, &project.path, down, judging, proving)
         }
         LabCommand::Probe { project, format, judging } => probe(global, &project.path, *format, judging),
         LabCommand::Down { project } => down(&project.path),
     }
 }
 
-fn up(global: &Global, path: &Path, judging: &Judging, proving: &Proving) -> Outcome {
+fn up(global: &Global, path: &Path, down: &[String], judging: &Judging, proving: &Proving) -> Outcome {
     let analysis = analysis::analyse(path, judging, proving, &Levels::default())?;
-    let Some(bundle) = build::bundle(&analysis, BTreeSet::new(), global)? else {
+    let Some(bundle) = build::bundle(&analysis, BTreeSet::new(), build::set(down), global)? else {
         return Ok(Exit::Findings);
     };
     let folder = tempfile::tempdir().map_err(|e| Failure::io("cannot make a temporary folder", &e))?;
     let built = folder.path().join("nodes");
     artifacts::write(&bundle, &built)?;
-    let lab = lab::up(&analysis.compiled, &built, &options(path)?).map_err(failure)?;
+    let mut lab = lab::up(&analysis.compiled, &built, &options(path)?).map_err(failure)?;
+    for (id, node) in analysis.compiled.model.nodes.iter() {
+        if down.contains(&node.name) {
+            lab.unplug(id).map_err(failure)?;
+        }
+    }
     info!(namespaces = lab.topology.namespaces().len(), "up");
     line(&format!("up: {} namespaces", lab.topology.namespaces().len()))
 }

@@ -6,6 +6,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{self, Out};
 use clap::Args;
 use compiler::icmp;
+use compiler::ids::NodeId;
 use compiler::packet::{Packet, proto, protocol_name};
 use compiler::wire::{Evaluator, PacketLine, ProtocolField};
 use lang::PacketHeader;
@@ -22,6 +23,9 @@ pub struct TraceArgs {
     space: String,
     /// 'tcp 10.1.0.5:40000 -> 10.1.1.9:5432'
     packet: String,
+    /// Gateway instances taken as failed, separated by commas
+    #[arg(long, value_name = "NODE", value_delimiter = ',')]
+    down: Vec<String>,
     #[command(flatten)]
     judging: Judging,
 }
@@ -38,7 +42,8 @@ pub fn run(global: &Global, args: &TraceArgs) -> Outcome {
         return Ok(Exit::Findings);
     }
     let packet = packet(&analysis, &args.space, &header)?;
-    let trace = compiler::trace::trace(&analysis.compiled, &packet)
+    let down = down(&analysis, &args.down)?;
+    let trace = compiler::trace::trace(&analysis.compiled, &packet, &down)
         .map_err(|e| Failure::new(format!("this packet opens no connection: {e}")))?;
     let mut out = Out::new();
     for step in &trace.steps {
@@ -51,6 +56,20 @@ pub fn run(global: &Global, args: &TraceArgs) -> Outcome {
     }
     out.flush()?;
     Ok(Exit::Clean)
+}
+
+/// The gateway instances of these names.
+fn down(analysis: &Analysis, names: &[String]) -> Result<Vec<NodeId>, Failure> {
+    let model = &analysis.compiled.model;
+    let instance = |name: &String| {
+        let id = model.nodes.iter().find(|(_, node)| node.name == *name).map(|(id, _)| id);
+        let id = id.ok_or_else(|| Failure::new(format!("there is no node `{name}`")))?;
+        if model.gateways.values().any(|gateway| gateway.instances.contains(&id)) {
+            return Ok(id);
+        }
+        Err(Failure::new(format!("node `{name}` is no instance of a gateway")))
+    };
+    names.iter().map(instance).collect()
 }
 
 /// The packet that the header means in a space.
