@@ -104,6 +104,30 @@ fn what_build_did_not_make_is_left_alone() {
 }
 
 #[test]
+fn dead_instances_are_an_input() {
+    let folder = tempfile::tempdir().unwrap();
+    let (all, less) = (folder.path().join("all"), folder.path().join("less"));
+    build("examples/02-datacenter", &all, &[]).expect(0);
+    build("examples/02-datacenter", &less, &["--down", "g2"]).expect(0);
+    let manifest = |folder: &Path| -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(folder.join("manifest.json")).unwrap()).unwrap()
+    };
+    let (before, after) = (manifest(&all), manifest(&less));
+    assert!(before.get("down").is_none());
+    assert_eq!(after["down"], serde_json::json!(["g2"]));
+    assert_ne!(before["generation"], after["generation"]);
+    assert_eq!(before["nodes"]["c1"]["instances"], after["nodes"]["c1"]["instances"]);
+    // Nodes with endpoints send elsewhere; gateway nodes do what they did.
+    let (before, after) = (contents(&all), contents(&less));
+    assert_ne!(before[Path::new("c1/nft/stage.nft")], after[Path::new("c1/nft/stage.nft")]);
+    assert_eq!(before[Path::new("g1/nft/stage.nft")], after[Path::new("g1/nft/stage.nft")]);
+    let no_instance = build("examples/02-datacenter", &less, &["--down", "c1"]).expect(2);
+    assert!(no_instance.stderr.contains("c1 runs no gateway instance"), "{}", no_instance.stderr);
+    let unknown = build("examples/02-datacenter", &less, &["--down", "g2,g9"]).expect(2);
+    assert!(unknown.stderr.contains("there is no node g9"), "{}", unknown.stderr);
+}
+
+#[test]
 fn errors_are_shown_and_nothing_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("nodes");

@@ -196,7 +196,11 @@ fn gitlab() {
     let document = valid(BROKEN, "gitlab");
     let expected: Vec<Place> = expected(BROKEN, "examples/03-broken/");
     for (issue, (_, severity, ..)) in document.as_array().unwrap().iter().zip(&expected) {
-        let weight = if severity == "error" { "critical" } else { "minor" };
+        let weight = match severity.as_str() {
+            "error" => "critical",
+            "warning" => "minor",
+            _ => "info",
+        };
         assert_eq!(issue["severity"], weight);
     }
     let places: Vec<_> = expected.into_iter().map(|(code, _, file, line, _)| (code, file, line)).collect();

@@ -14,10 +14,6 @@ const NOT_IN_ONE_PROJECT: &[Code] = &[
     Code::PW0008,
     Code::PW0010,
     // No check looks for them yet.
-    Code::PW0403,
-    Code::PW0601,
-    Code::PW0603,
-    Code::PW0604,
     // Of targets and emitted configuration.
     Code::PW0801,
     Code::PW0802,

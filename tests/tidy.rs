@@ -102,7 +102,8 @@ fn one_file_names_the_solver_and_one_the_renderer() {
     let named = |name: &str| -> Vec<PathBuf> {
         sources(&["rs"])
             .into_iter()
-            .filter(|path| !path.starts_with("tests"))
+            // A baseline to measure against asks Z3 by itself.
+            .filter(|path| !path.starts_with("tests") && !path.starts_with("benches"))
             .filter(|path| {
                 text(path).lines().any(|line| {
                     let code = line.split("//").next().unwrap_or_default();
@@ -126,7 +127,7 @@ fn every_code_has_one_page() {
 }
 
 /// Codes of checks that this version does not make: the page says what the code will mean, and nothing reports it.
-const NOT_REPORTED: &[Code] = &[Code::PW0403, Code::PW0601, Code::PW0603, Code::PW0604, Code::PW0802];
+const NOT_REPORTED: &[Code] = &[Code::PW0802];
 
 /// Reported, and out of a test's reach: PW0803 takes sixteen million classes or verdicts on one node.
 const OUT_OF_REACH: &[Code] = &[Code::PW0803];

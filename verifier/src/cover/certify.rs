@@ -8,7 +8,8 @@
 //! - in a higher tier, for a taker that does not `pass`: what it matches without what any `pass` matches that comes before it in its
 //!   policy or stands in one that overrides it (the tier decides there: see [`crate::cover::table`]); for one that does `pass`: what
 //!   it matches within such a region of another rule of its tier;
-//! - for an exposure: what no rule of the tier after which it stands matches.
+//! - for an exposure: what no rule of the tier after which it stands matches. A certificate about a dead rule names the rules of that
+//!   tier one by one; in one about a pair or a redundant rule they are meant with the exposure, and what they decide is taken too.
 //!
 //! A certificate about a redundant rule says that what the rule decides meets a rule of its verdict next, among the later ones of its
 //! policy that are not gone. There the later rules of its verdict that it names take what they match, without what any later rule of
@@ -157,10 +158,19 @@ fn gap(task: Task<'_>, encoder: &mut Encoder<'_>, certificate: &Certificate, kep
                 match model.fabric.lowest_delegated().filter(|at| *at < home && way.exposure == Some(*id)) {
                     Some(at) => {
                         let rules = rules_of(task, certificate.tenant, at);
+                        let rules: Vec<RuleId> = rules.collect();
                         let matched: Vec<Term> =
-                            rules.map(|r| encoder.rule(&model.rules[r], &channel.service)).collect();
+                            rules.iter().map(|r| encoder.rule(&model.rules[*r], &channel.service)).collect();
                         let any = encoder.pool.or(matched);
-                        encoder.pool.not(any)
+                        let mut taken = vec![encoder.pool.not(any)];
+                        if !matches!(certificate.subject, Subject::Rule(_)) {
+                            let passes =
+                                |rule: RuleId| eval::verdict_on(model.rules[rule].action, way) == Verdict::Pass;
+                            taken.extend(rules.iter().filter(|r| !passes(**r)).map(|r| {
+                                decided(task, encoder, certificate.tenant, channel, *r, &passes)
+                            }));
+                        }
+                        encoder.pool.or(taken)
                     }
                     None => Term::FALSE,
                 }

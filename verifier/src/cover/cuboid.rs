@@ -39,7 +39,8 @@ fn meets(a: Side, b: Side) -> bool {
     a.0 <= b.1 && b.0 <= a.1
 }
 
-fn holds(outer: Side, inner: Side) -> bool {
+/// Whether `inner` lies within `outer`.
+pub fn holds(outer: Side, inner: Side) -> bool {
     outer.0 <= inner.0 && inner.1 <= outer.1
 }
 

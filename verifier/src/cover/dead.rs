@@ -45,16 +45,37 @@ impl<'c> Dead<'c> {
         Self { task, rule, parts: Vec::new(), weights: BTreeMap::new(), work: task.work(), exhausted: false }
     }
 
+    /// What takes a rule's flows in these tables: all of it, or as much as can be part of a finding's cover.
+    ///
+    /// SOUNDNESS. A cover is the shortest prefix that covers, largest overlaps first and of equal ones the name that sorts first, without
+    /// what it does not need. Where one rule of the same policy holds the whole rule in every table, that prefix ends with it or
+    /// before, for no overlap is larger; so of the same policy's rules only those count that have an overlap as large and a name
+    /// before it, and each of these holds all of the rule's addresses.
+    #[must_use]
+    pub fn of<'t>(task: Task<'c>, rule: RuleId, tables: impl Iterator<Item = &'t Table> + Clone) -> Self {
+        let around = around(task, rule, tables.clone());
+        let mut dead = Self::new(task, rule);
+        for table in tables {
+            dead.add_some(table, around.as_ref());
+        }
+        dead
+    }
+
     /// Adds a table, if the rule matches something in it.
     pub fn add(&mut self, table: &Table) {
+        self.add_some(table, None);
+    }
+
+    fn add_some(&mut self, table: &Table, around: Option<&BTreeSet<RuleId>>) {
         let Some(entry) = table.find(self.rule) else { return };
-        match self.part(table, entry) {
+        match self.part(table, entry, around) {
             Some(part) => self.parts.push(part),
             None => self.exhausted = true,
         }
     }
 
-    fn part(&mut self, table: &Table, entry: usize) -> Option<Part> {
+    /// `around`: the rules of the same policy that count; `None`: all.
+    fn part(&mut self, table: &Table, entry: usize, around: Option<&BTreeSet<RuleId>>) -> Option<Part> {
         let c = self.task.c;
         let rule = &c.model.rules[self.rule];
         let (home, own) = (table.tier(entry), table.entries.get(entry)?.verdict);
@@ -63,7 +84,19 @@ impl<'c> Dead<'c> {
         let mut taken: BTreeMap<Blocker, Vec<Item>> = BTreeMap::new();
 
         let lot = table.lots.get(table.entries.get(entry)?.lot)?;
-        let mut beside = Takers { parts: vec![(&lot.index, u32::try_from(entry).ok()?)] };
+        let mut beside = Takers::default();
+        match around {
+            None => beside.parts.push((&lot.index, u32::try_from(entry).ok()?)),
+            Some(around) => {
+                for at in around.iter().filter_map(|rule| table.find(*rule)) {
+                    let blocker = table.entries.get(at)?;
+                    let meets = |c: &&Cuboid| table.raw(entry).iter().any(|own| own.overlaps(c));
+                    let items = table.raw(at).iter().filter(meets);
+                    let items = items.map(|c| Some(Item { cuboid: *c, entry: u32::try_from(at).ok()? }));
+                    taken.insert(Blocker::Rule(blocker.rule), items.collect::<Option<_>>()?);
+                }
+            }
+        }
         beside.parts.extend(lot.over.iter().filter_map(|o| table.lots.get(*o)).map(|o| (&o.index, u32::MAX)));
         for item in candidates(table, entry, &beside) {
             let blocker = table.entries.get(item.entry as usize)?;
@@ -146,6 +179,55 @@ impl<'c> Dead<'c> {
         };
         self.parts.iter().map(certificate).collect()
     }
+}
+
+/// Of the earlier rules of the same policy that hold a whole rule in every table where it matches, the one whose name sorts first;
+/// and those with a name before it that hold all of the rule's addresses. `None` if no rule holds it.
+fn around<'t>(
+    task: Task<'_>,
+    rule: RuleId,
+    tables: impl Iterator<Item = &'t Table>,
+) -> Option<BTreeSet<RuleId>> {
+    // By rule: whether it holds the whole rule, as far as was looked.
+    let mut held: Option<BTreeMap<RuleId, bool>> = None;
+    let rank = |id: RuleId| task.c.model.rules[id].rank;
+    for table in tables {
+        let Some(entry) = table.find(rule) else { continue };
+        let lot = table.lots.get(table.entries.get(entry)?.lot)?;
+        let single = held.is_none() && table.raw(entry).len() == 1;
+        for cuboid in table.raw(entry) {
+            let mut here: Vec<(RuleId, bool)> = Vec::new();
+            let mut first = u32::MAX;
+            lot.index.around(cuboid, u32::try_from(entry).ok()?, |item| {
+                let Some(other) = table.entries.get(item.entry as usize) else { return };
+                let (whole, rank) = (item.cuboid.contains(cuboid), rank(other.rule));
+                // What comes after a rule that holds all is needed only to see whether it holds the other boxes too.
+                if !single || rank <= first {
+                    here.push((other.rule, whole));
+                }
+                if whole {
+                    first = first.min(rank);
+                }
+            });
+            if single {
+                here.retain(|(id, _)| rank(*id) <= first);
+            }
+            let mut now: BTreeMap<RuleId, bool> = BTreeMap::new();
+            for (id, whole) in here {
+                *now.entry(id).or_insert(false) |= whole;
+            }
+            held = Some(match held {
+                None => now,
+                Some(before) => before
+                    .into_iter()
+                    .filter_map(|(id, whole)| now.get(&id).map(|more| (id, whole && *more)))
+                    .collect(),
+            });
+        }
+    }
+    let held = held?;
+    let first = held.iter().filter(|(_, whole)| **whole).map(|(id, _)| rank(*id)).min()?;
+    Some(held.into_keys().filter(|id| rank(*id) <= first).collect())
 }
 
 /// The boxes of the takers that meet a rule's own, whether or not a well-formed flow lies in both.

@@ -1,6 +1,6 @@
 //! The overlap index: which boxes of an ordered list have something in common with a box.
 
-use crate::cover::cuboid::{Axis, Cuboid};
+use crate::cover::cuboid::{Axis, Cuboid, holds};
 
 /// A box and what it belongs to. Several boxes may belong to one entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +66,40 @@ impl Index {
             }
             at += 1;
         }
+    }
+
+    /// As [`Index::overlapping`], for the items that hold all of `within` on both axes of addresses.
+    pub fn around(&self, within: &Cuboid, before: u32, mut visit: impl FnMut(&Item)) {
+        let around = |c: &Cuboid| holds(c.src, within.src) && holds(c.dst, within.dst) && c.overlaps(within);
+        let mut at = 0;
+        while let Some(node) = self.nodes.get(at) {
+            if node.first >= before || !around(&node.bounds) {
+                at = node.skip as usize;
+                continue;
+            }
+            let leaf = self.items.get(node.items.0 as usize..node.items.1 as usize).unwrap_or(&[]);
+            leaf.iter().filter(|item| item.entry < before && around(&item.cuboid)).for_each(&mut visit);
+            at += 1;
+        }
+    }
+
+    /// An item before `before` that holds all of `within`.
+    #[must_use]
+    pub fn holding(&self, within: &Cuboid, before: u32) -> Option<Item> {
+        let mut at = 0;
+        while let Some(node) = self.nodes.get(at) {
+            if node.first >= before || !node.bounds.contains(within) {
+                at = node.skip as usize;
+                continue;
+            }
+            let leaf = self.items.get(node.items.0 as usize..node.items.1 as usize).unwrap_or(&[]);
+            let held = leaf.iter().find(|item| item.entry < before && item.cuboid.contains(within));
+            if held.is_some() {
+                return held.copied();
+            }
+            at += 1;
+        }
+        None
     }
 
     /// Whether some entry before `before` overlaps `within`.

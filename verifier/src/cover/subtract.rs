@@ -51,6 +51,11 @@ impl Takers<'_> {
         self.parts.iter().any(|(index, before)| index.any(within, *before))
     }
 
+    /// A box that holds all of this one.
+    fn holding(&self, within: &Cuboid) -> Option<Item> {
+        self.parts.iter().find_map(|(index, before)| index.holding(within, *before))
+    }
+
     /// The boxes that overlap this one, ordered by entry.
     #[must_use]
     pub fn overlapping(&self, within: &Cuboid) -> Vec<Item> {
@@ -87,6 +92,10 @@ pub fn cover(region: &[Cuboid], takers: &Takers<'_>, axes: &Axes, work: &mut Wor
     }
     let mut used = Vec::new();
     for cuboid in region {
+        if let Some(item) = takers.holding(cuboid) {
+            used.push(item);
+            continue;
+        }
         let against = takers.overlapping(cuboid);
         match covered_by(*cuboid, &against, axes, work) {
             Cover::Covered(by) => used.extend(by),

@@ -150,11 +150,7 @@ pub fn one_view(task: Task<'_>, tenant: OwnerId, alive: &[AtomicBool]) -> Result
 
     let reports: Vec<Option<(Findings, Vec<Certificate>)>> = dead
         .par_iter()
-        .map(|id| {
-            let mut of = Dead::new(task, *id);
-            tables.iter().for_each(|table| of.add(table));
-            finding(task, of, *id)
-        })
+        .map(|id| finding(task, Dead::of(task, *id, tables.iter()), *id))
         .collect::<Result<_, Fault>>()?;
     for (id, report) in dead.iter().zip(reports) {
         match report {
