@@ -361,6 +361,12 @@ fn one_tenants_flood_leaves_the_others_untouched() {
     let effect = g.volley(&denied);
     effect.only_dropped("c1", "default", 5_000);
     assert_eq!(effect.counted("c1", "ct-full"), 0);
+    // A connection that has been answered: what is known is never counted again.
+    let (open, reply) = (udp("10.1.0.5", "10.1.0.6", 60_001, 7), udp("10.1.0.6", "10.1.0.5", 7, 60_001));
+    for (at, fields, id) in [("web-1", &open, 920_000), ("web-2", &reply, 920_001)] {
+        let effect = g.volley(&[g.plain(at, "c1", fields, id)]);
+        assert_eq!(effect.arrivals.packets.len(), 1, "{:?}", effect.drops);
+    }
     let flood: u32 = CONNECTIONS + 6_000;
     let port = |n: u32| (u16::try_from(1 + n % 60_000).unwrap(), u16::try_from(1 + n / 60_000).unwrap());
     let frames: Vec<_> = (0..flood)
@@ -391,12 +397,8 @@ fn one_tenants_flood_leaves_the_others_untouched() {
         .collect();
     let effect = g.volley(&others);
     assert_eq!(effect.arrivals.packets.len(), 200, "{:?}", effect.drops);
-    let known = effect_of_known(&g, port(0));
+    let known = g.volley(&[g.plain("web-1", "c1", &open, 920_002)]);
     assert_eq!(known.arrivals.packets.len(), 1, "{:?}", known.drops);
-}
-
-fn effect_of_known(g: &Ground, (x, y): (u16, u16)) -> Effect {
-    g.volley(&[g.plain("web-1", "c1", &udp("10.1.0.5", "10.1.0.6", x, y), 920_000)])
 }
 
 /// Ten thousand connections of each of two tenants, equal to the last bit, between the same two nodes.

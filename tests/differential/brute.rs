@@ -4,7 +4,7 @@
 use compiler::Compiled;
 use compiler::algebra::{AddrSet, Family, RangeSet};
 use compiler::eval::{self, TierDecision, Way};
-use compiler::ids::{ChannelId, OwnerId, RuleId};
+use compiler::ids::{ChannelId, OwnerId, PolicyId, RuleId};
 use compiler::model::{Action, Isolate, TestKind};
 use compiler::packet::{End, Flow, field_max, protocol_in_family};
 use compiler::sets::{EndSet, PairSet, ServiceSet};
@@ -70,8 +70,13 @@ impl<'c> Brute<'c> {
             && channel.service.contains(flow.protocol, flow.x, flow.y)
     }
 
+    /// Every possible flow of the representatives, by channel.
+    pub fn flows(&self) -> &[(ChannelId, Flow)] {
+        &self.flows
+    }
+
     /// The views that decide a flow on a channel.
-    fn views(&self, id: ChannelId) -> Vec<(OwnerId, Way)> {
+    pub fn views(&self, id: ChannelId) -> Vec<(OwnerId, Way)> {
         let (way, channel) = (eval::channel_way(self.c, id), &self.c.channels[id]);
         let mut out = vec![(channel.src, Way { exposure: None, ..way })];
         if channel.src != channel.dst {
@@ -146,6 +151,98 @@ impl<'c> Brute<'c> {
                         }
                     }
                 }
+            }
+        }
+        out
+    }
+
+    /// For each flow that reaches a policy, in every view: its tier is reached, and no policy that overrides it gives a verdict.
+    fn reaching(&self, policy: PolicyId) -> Vec<(Flow, Way)> {
+        let policies = &self.c.model.policies;
+        let tier = policies[policy].tier;
+        let mut out = Vec::new();
+        for (id, flow) in &self.flows {
+            for (owner, way) in self.views(*id) {
+                let tiers = &self.c.views[owner];
+                let overridden = || {
+                    let over = tiers[tier].iter().filter(|p| policies[**p].overrides.contains(&policy));
+                    over.copied().any(|p| eval::first_match(self.c, p, flow).is_some())
+                };
+                let stands = tiers[tier].contains(&policy);
+                if stands && self.reached(owner, way, flow).len() > tier && !overridden() {
+                    out.push((*flow, way));
+                }
+            }
+        }
+        out
+    }
+
+    /// Rules without which their policy gives the same verdict, from the last one up, the earlier findings left out; those that
+    /// decide nothing have other codes.
+    pub fn redundant(&self) -> BTreeSet<String> {
+        let rules = &self.c.model.rules;
+        let (matching, deciding) = self.life();
+        let mut out = BTreeSet::new();
+        for (policy, of) in self.c.model.policies.iter() {
+            let reaching = self.reaching(policy);
+            // A wrong `via` is like no other verdict, its own included.
+            let verdict = |list: &[RuleId], flow: &Flow, way: Way| {
+                let first = list.iter().find(|r| self.matches(**r, flow))?;
+                let astray = matches!(rules[*first].action, Action::Allow { via: Some(g) } if !way.intra && way.gateway != Some(g));
+                Some((astray.then_some(*first), eval::verdict_on(rules[*first].action, way)))
+            };
+            let mut left: Vec<RuleId> = of.rules.clone();
+            for rule in of.rules.iter().rev().filter(|r| matching.contains(r) && !rules[**r].log) {
+                let without: Vec<RuleId> = left.iter().copied().filter(|r| r != rule).collect();
+                let same =
+                    |(flow, way): &(Flow, Way)| verdict(&left, flow, *way) == verdict(&without, flow, *way);
+                if reaching.iter().all(same) {
+                    left = without;
+                    if deciding.contains(rule) {
+                        out.insert(rules[*rule].name.clone());
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    /// Tenants' `allow` rules without another code that would decide some flow more if the platform had no policies.
+    pub fn overruled(&self) -> BTreeSet<String> {
+        let (model, redundant) = (&self.c.model, self.redundant());
+        let (_, deciding) = self.life();
+        let mut out = BTreeSet::new();
+        for (id, flow) in &self.flows {
+            for (owner, way) in self.views(*id) {
+                let does: Vec<RuleId> = self.reached(owner, way, flow).into_iter().flatten().collect();
+                for would in self.reached_alone(owner, way, flow) {
+                    let rule = &model.rules[would];
+                    let allow = matches!(rule.action, Action::Allow { .. });
+                    if allow
+                        && !does.contains(&would)
+                        && deciding.contains(&would)
+                        && !redundant.contains(&rule.name)
+                    {
+                        out.insert(rule.name.clone());
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    /// The deciding rules of all tiers that are reached if the owner's policies stand alone.
+    fn reached_alone(&self, owner: OwnerId, way: Way, flow: &Flow) -> Vec<RuleId> {
+        let mut out = Vec::new();
+        for (tier, policies) in self.c.views[owner].iter().enumerate() {
+            let own: Vec<PolicyId> =
+                policies.iter().copied().filter(|p| self.c.model.policies[*p].owner == Some(owner)).collect();
+            out.extend(eval::tier_rules(self.c, &own, flow));
+            let stands = way.exposure.is_some() && self.c.model.fabric.lowest_delegated() == Some(tier);
+            match eval::tier_decision(self.c, &own, flow, way) {
+                TierDecision::Verdict(_) => break,
+                TierDecision::None if stands => break,
+                TierDecision::Pass | TierDecision::None => {}
             }
         }
         out

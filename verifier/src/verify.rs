@@ -42,7 +42,13 @@ impl Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { budget: Self::DEFAULT_BUDGET, jobs: None, engine: Engine::Boxes, certify: false, work: Self::DEFAULT_WORK }
+        Self {
+            budget: Self::DEFAULT_BUDGET,
+            jobs: None,
+            engine: Engine::Boxes,
+            certify: false,
+            work: Self::DEFAULT_WORK,
+        }
     }
 }
 

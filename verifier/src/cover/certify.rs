@@ -28,7 +28,7 @@ use crate::terms::{Pool, Term};
 use compiler::algebra::{Family, RangeSet};
 use compiler::compiled::Channel;
 use compiler::eval::{self, Verdict};
-use compiler::ids::{ChannelId, OwnerId, PolicyId, RuleId};
+use compiler::ids::{ChannelId, ExposureId, OwnerId, PolicyId, RuleId};
 use compiler::model::Rule;
 use compiler::sets::PairSet;
 use rayon::prelude::*;
@@ -152,29 +152,7 @@ fn gap(task: Task<'_>, encoder: &mut Encoder<'_>, certificate: &Certificate, kep
     for blocker in &certificate.by {
         taken.push(match blocker {
             Blocker::Rule(id) => region(task, encoder, certificate, *id),
-            Blocker::Exposure(id) => {
-                let way = replay::way_of(task.c, certificate.channel, certificate.tenant);
-                let home = tier(task, certificate.subject);
-                match model.fabric.lowest_delegated().filter(|at| *at < home && way.exposure == Some(*id)) {
-                    Some(at) => {
-                        let rules = rules_of(task, certificate.tenant, at);
-                        let rules: Vec<RuleId> = rules.collect();
-                        let matched: Vec<Term> =
-                            rules.iter().map(|r| encoder.rule(&model.rules[*r], &channel.service)).collect();
-                        let any = encoder.pool.or(matched);
-                        let mut taken = vec![encoder.pool.not(any)];
-                        if !matches!(certificate.subject, Subject::Rule(_)) {
-                            let passes =
-                                |rule: RuleId| eval::verdict_on(model.rules[rule].action, way) == Verdict::Pass;
-                            taken.extend(rules.iter().filter(|r| !passes(**r)).map(|r| {
-                                decided(task, encoder, certificate.tenant, channel, *r, &passes)
-                            }));
-                        }
-                        encoder.pool.or(taken)
-                    }
-                    None => Term::FALSE,
-                }
-            }
+            Blocker::Exposure(id) => stand_in(task, encoder, certificate, *id),
         });
     }
     if let Subject::Redundant(id) = certificate.subject {
@@ -183,6 +161,31 @@ fn gap(task: Task<'_>, encoder: &mut Encoder<'_>, certificate: &Certificate, kep
     let taken = encoder.pool.or(taken);
     parts.push(encoder.pool.not(taken));
     encoder.pool.and(parts)
+}
+
+/// What an exposure takes from the subject, and for a pair or a redundant rule what the rules of its tier decide.
+fn stand_in(
+    task: Task<'_>,
+    encoder: &mut Encoder<'_>,
+    certificate: &Certificate,
+    exposure: ExposureId,
+) -> Term {
+    let (model, channel) = (&task.c.model, &task.c.channels[certificate.channel]);
+    let way = replay::way_of(task.c, certificate.channel, certificate.tenant);
+    let home = tier(task, certificate.subject);
+    let stands = model.fabric.lowest_delegated().filter(|at| *at < home && way.exposure == Some(exposure));
+    let Some(at) = stands else { return Term::FALSE };
+    let rules: Vec<RuleId> = rules_of(task, certificate.tenant, at).collect();
+    let matched: Vec<Term> = rules.iter().map(|r| encoder.rule(&model.rules[*r], &channel.service)).collect();
+    let any = encoder.pool.or(matched);
+    let mut taken = vec![encoder.pool.not(any)];
+    if !matches!(certificate.subject, Subject::Rule(_)) {
+        let passes = |rule: RuleId| eval::verdict_on(model.rules[rule].action, way) == Verdict::Pass;
+        for rule in rules.into_iter().filter(|rule| !passes(*rule)) {
+            taken.push(decided(task, encoder, certificate.tenant, channel, rule, &passes));
+        }
+    }
+    encoder.pool.or(taken)
 }
 
 /// What the later rules that the certificate names give the verdict of a redundant rule, each by itself.

@@ -17,7 +17,8 @@ fn the_checks_find_what_enumeration_finds() {
     let projects: u64 = std::env::var("PARTYWALL_PROJECTS").ok().map_or(40, |v| v.parse().expect("a number"));
     let mut seen: BTreeMap<Code, usize> = BTreeMap::new();
     let (mut witnessed, mut notes) = (0, 0);
-    for seed in 0..projects {
+    // The last ones: an exposure stands after a tier that decides what a rule below it would say again.
+    for seed in (0..projects).chain([3_527, 11_852, 19_004]) {
         let text = support::with_logs(&generate::project(seed));
         let (c, diagnostics) = support::compile(&text);
         if std::env::var("PARTYWALL_DEBUG").is_ok() {
