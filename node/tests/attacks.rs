@@ -506,7 +506,7 @@ fn what_is_revoked_stops_within_a_second_in_both_directions() {
         (done, late.into_iter().max().unwrap())
     });
     assert!(last < done + Duration::from_secs(1), "heard {:?} after", last.duration_since(done));
-    // An ICMP error about the revoked connection does not come through either; the other connection does.
+    // The client cannot open it again; the other connection goes on.
     let again = g.volley(&[g.plain("web-1", "c1", &ask, 4)]);
     again.only_dropped("c1", "default", 1);
     let answer = g.plain("db-1", "c3", &tcp("10.1.1.9", "10.1.0.5", 5432, 40_000), 5);
