@@ -62,6 +62,19 @@ impl Findings {
             None => finding,
         });
     }
+
+    /// PW0901 where no solver is asked: `question` reads as "whether …".
+    pub fn too_wide(&mut self, span: Span, question: &str) {
+        self.undecided += 1;
+        let finding = Diagnostic::new(
+            Code::PW0901,
+            span,
+            format!("{question} is undecided: it falls into too many boxes"),
+        )
+        .label("too many boxes of flows here")
+        .help("name fewer or larger prefixes and services in the rules that decide these flows");
+        self.diagnostics.push(finding);
+    }
 }
 
 impl<'c> Task<'c> {

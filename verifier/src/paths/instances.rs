@@ -40,7 +40,7 @@ pub(super) fn check(paths: &Paths<'_>) -> Result<Findings, Fault> {
             Outcome::Split(channel, flow) => out.diagnostics.push(report(paths, id, channel, &flow)?),
             Outcome::Undecided => {
                 let question = format!("whether replies pass another instance of gateway `{}`", gateway.name);
-                out.undecided(paths.task, gateway.affinity_span, &question, None);
+                out.too_wide(gateway.affinity_span, &question);
             }
         }
     }

@@ -45,7 +45,7 @@ pub(super) fn check(paths: &Paths<'_>) -> Result<Findings, Fault> {
             "whether packets of `{}` go on to other tenants from where this route leads",
             paths.owner(route.tenant)
         );
-        out.undecided(paths.task, route.span, &question, None);
+        out.too_wide(route.span, &question);
     }
     Ok(out)
 }
