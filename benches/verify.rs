@@ -6,6 +6,9 @@
 //! cargo bench --bench verify -- NAME…        those whose names contain one of these
 //! ```
 //!
+//! *decide* is what boxes take to say which rules are dead, redundant or overruled and which conflict; *verify* also finds the rules to
+//! name and the witnesses, and confirms every verdict.
+//!
 //! `PARTYWALL_CLASSBENCH` names the folder of the filter sets (`../shared/data/classbench` beside the repository if it is not set),
 //! `PARTYWALL_AERLEON` the `aclgen` of an Aerleon installation, `PARTYWALL_SECONDS` how long the question-per-rule baseline may
 //! go on for one input (10). What is not there is named and left out.
@@ -24,6 +27,7 @@ mod lists;
 mod measure;
 
 use baselines::{Came, Lists};
+use compiler::ids::RuleId;
 use compiler::{Compiled, SourceFile};
 use fleet::Size;
 use lang::ast::Date;
@@ -56,12 +60,13 @@ fn main() {
         );
     }
     line(&format!(
-        "{:<22} {:>7} {:>5} {:>6} | {:>10} {:>9} {:>9} | {:>28} {:>8} | {:>20} {:>7} {:>6} | {}",
+        "{:<22} {:>7} {:>5} {:>6} | {:>10} {:>9} {:>9} {:>9} | {:>28} {:>8} | {:>20} {:>7} {:>6} | {}",
         "input",
         "rules",
         "dead",
         "redun.",
         "text→report",
+        "decide",
         "verify",
         "peak",
         "Z3, one question per rule",
@@ -117,8 +122,10 @@ fn measure(name: &str, files: &Files, aclgen: Option<&Path>) {
     let compiled = compile(files);
     let options = verifier::Options::default();
     let verify = || verifier::verify(&compiled, &options).expect("the engines agree");
-    let decided = median(RUNS, verify);
+    let verified = median(RUNS, verify);
     let verdicts = verify();
+    let decide = || verifier::decide(&compiled, &options).expect("boxes alone");
+    let decided = median(RUNS, decide);
     assert_eq!(verdicts.undecided, 0, "{name}");
     let named = |codes: &[Code]| -> BTreeSet<&str> {
         let found =
@@ -126,6 +133,12 @@ fn measure(name: &str, files: &Files, aclgen: Option<&Path>) {
         found.filter_map(|d| d.rules.first().map(|rule| &**rule)).collect()
     };
     let (dead, redundant) = (named(&[Code::PW0402, Code::PW0404]), named(&[Code::PW0403]));
+    // What was decided is what was then confirmed and told.
+    let said = decide().unwrap_or_else(|| panic!("{name}: too wide for boxes"));
+    let names = |ids: &BTreeSet<RuleId>| -> BTreeSet<&str> {
+        ids.iter().map(|id| &*compiled.model.rules[*id].name).collect()
+    };
+    assert_eq!((names(&said.dead), names(&said.redundant)), (dead.clone(), redundant.clone()), "{name}");
     // The report of the binary is about the same.
     let report: serde_json::Value = serde_json::from_str(&whole.stdout).expect("a report in JSON");
     let reported = report["findings"].as_array().expect("a list of findings").iter();
@@ -163,17 +176,18 @@ fn measure(name: &str, files: &Files, aclgen: Option<&Path>) {
         }
     };
     line(&format!(
-        "{name:<22} {:>7} {:>5} {:>6} | {:>8.3} s {:>7.3} s {:>5.0} MiB | {:>28} {:>8.0} | {:>20} {:>7.2} {misses:>6} | {shade}",
+        "{name:<22} {:>7} {:>5} {:>6} | {:>8.3} s {:>7.3} s {:>7.3} s {:>5.0} MiB | {:>28} {:>8.0} | {:>20} {:>7.2} {misses:>6} | {shade}",
         z3.of,
         dead.len(),
         redundant.len(),
         whole.seconds,
         decided,
+        verified,
         whole.peak_mib,
         came(&z3),
-        z3.seconds / decided,
+        z3.seconds / verified,
         came(&pairwise),
-        pairwise.seconds / decided,
+        pairwise.seconds / verified,
     ));
 }
 

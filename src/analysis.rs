@@ -228,13 +228,20 @@ pub(crate) fn broken(fault: verifier::Fault) -> Failure {
     Failure::new(format!("{fault}; this is a bug in partywall, and no verdict on the project"))
 }
 
+/// Owners that are named when their flows are left out; the others are counted.
+const MOST_SKIPPED: usize = 20;
+
 /// Names the owners whose flows were left out.
 pub(crate) fn tell_skipped<S: AsRef<str>>(owners: &[S]) {
     if !owners.is_empty() {
-        let owners: Vec<&str> = owners.iter().map(AsRef::as_ref).collect();
+        let named: Vec<&str> = owners.iter().take(MOST_SKIPPED).map(AsRef::as_ref).collect();
+        let more = match owners.len() - named.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
         output::tell(&format!(
-            "their declarations are in error, so nothing is proved about the flows of {}",
-            owners.join(", ")
+            "their declarations are in error, so nothing is proved about the flows of {}{more}",
+            named.join(", ")
         ));
     }
 }

@@ -3,7 +3,7 @@
 
 use lang::ast::Suppression;
 use lang::codes::Code;
-use lang::diag::{Diagnostic, Label, Severity, WitnessText};
+use lang::diag::{self, Diagnostic, Label, Severity, WitnessText};
 use lang::span::{FileId, Span, Spanned};
 use serde::{Deserialize, Serialize};
 
@@ -27,9 +27,25 @@ pub struct Finding {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    chain: Vec<Hop>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     rules: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    witness: Option<(String, String, String)>,
+    witness: Option<Witness>,
+}
+
+/// For people, the packet and the decision as JSON.
+type Witness = (String, String, String);
+
+/// One flow of a chain: what is said of it, what opens it, what decides it, its packet.
+type Hop = (String, Option<String>, Vec<String>, Witness);
+
+fn stored(WitnessText { human, packet_json, decision_json }: &WitnessText) -> Witness {
+    (human.clone(), packet_json.clone(), decision_json.clone())
+}
+
+fn witness((human, packet_json, decision_json): Witness) -> WitnessText {
+    WitnessText { human, packet_json, decision_json }
 }
 
 /// A finding about two rules of the platform, from one tenant's view.
@@ -65,8 +81,22 @@ fn span((file, start, end): Place, files: &dyn Fn(u32) -> Option<FileId>) -> Opt
 impl Finding {
     #[must_use]
     pub fn of(diagnostic: &Diagnostic) -> Self {
-        let Diagnostic { code, severity, message, span, label, related, help, notes, rules, witness } =
-            diagnostic;
+        let Diagnostic {
+            code,
+            severity,
+            message,
+            span,
+            label,
+            related,
+            help,
+            notes,
+            chain,
+            rules,
+            witness: shown,
+        } = diagnostic;
+        let hop = |diag::Hop { text, opened, rules, witness }: &diag::Hop| {
+            (text.clone(), opened.clone(), rules.clone(), stored(witness))
+        };
         Self {
             code: code.as_str().to_owned(),
             severity: severity.as_str().to_owned(),
@@ -77,9 +107,8 @@ impl Finding {
             help: help.clone(),
             notes: notes.clone(),
             rules: rules.clone(),
-            witness: witness.as_deref().map(|WitnessText { human, packet_json, decision_json }| {
-                (human.clone(), packet_json.clone(), decision_json.clone())
-            }),
+            chain: chain.iter().map(hop).collect(),
+            witness: shown.as_deref().map(stored),
         }
     }
 
@@ -87,7 +116,10 @@ impl Finding {
     /// exist here.
     #[must_use]
     pub fn diagnostic(self, files: &dyn Fn(u32) -> Option<FileId>) -> Option<Diagnostic> {
-        let Self { code, severity, message, at, label, related, help, notes, rules, witness } = self;
+        let Self { code, severity, message, at, label, related, help, notes, chain, rules, witness: shown } =
+            self;
+        let hop =
+            |(text, opened, rules, shown): Hop| diag::Hop { text, opened, rules, witness: witness(shown) };
         let severity = [Severity::Error, Severity::Warning, Severity::Note]
             .into_iter()
             .find(|s| s.as_str() == severity)?;
@@ -105,9 +137,8 @@ impl Finding {
             help,
             notes,
             rules,
-            witness: witness.map(|(human, packet_json, decision_json)| {
-                Box::new(WitnessText { human, packet_json, decision_json })
-            }),
+            chain: chain.into_iter().map(hop).collect(),
+            witness: shown.map(|shown| Box::new(witness(shown))),
         })
     }
 

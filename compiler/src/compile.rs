@@ -1,6 +1,7 @@
 //! The whole way from syntax trees to the compiled form.
 
 use crate::compiled::Compiled;
+use crate::lists::Lists;
 use crate::lower::{SourceFile, lower};
 use lang::ast::Date;
 use lang::diag::Diagnostic;
@@ -20,7 +21,8 @@ pub fn compile(files: &[SourceFile<'_>], today: Date) -> Compilation {
     let spaces = crate::spaces::spaces(&model);
     let (channels, channels_of) = crate::channels::channels(&model, &spaces);
     let views = crate::lower::views(&model);
-    let mut compiled = Compiled { model, spaces, channels, channels_of, views };
+    let lists = Lists::new(&model);
+    let mut compiled = Compiled { model, spaces, channels, channels_of, views, lists };
     crate::checks::check(&compiled, today, &mut report);
     compiled.model.tainted = report.tainted.iter().copied().collect();
     Compilation { compiled, diagnostics: report.diagnostics }

@@ -3,6 +3,7 @@
 
 use crate::algebra::{AddrSet, Family};
 use crate::ids::{Arena, ChannelId, ExposureId, GatewayId, OwnerId, PolicyId, RouteId, SegmentId};
+use crate::lists::Lists;
 use crate::model::Model;
 use crate::sets::ServiceSet;
 use std::sync::Arc;
@@ -19,6 +20,8 @@ pub struct Compiled {
     /// One per owner: its policies and the platform's, by tier (highest first), ascending within a tier. Empty for
     /// externals.
     pub views: Arena<OwnerId, Vec<Vec<PolicyId>>>,
+    /// What finds the first match of a long policy; it follows from the model.
+    pub lists: Lists,
 }
 
 /// One owner's address space: what an address means as a destination, and as a source.

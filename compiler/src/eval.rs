@@ -3,7 +3,8 @@
 
 use crate::compiled::{ChannelKind, Compiled, Destination, Source, SpaceRange};
 use crate::ids::{ChannelId, ExposureId, GatewayId, OwnerId, PolicyId, RuleId};
-use crate::model::Action;
+use crate::lists::List;
+use crate::model::{Action, Rule};
 use crate::packet::{End, Flow, Packet};
 
 /// What decided in one view.
@@ -335,13 +336,55 @@ pub fn verdict_on(action: Action, way: Way) -> Verdict {
     }
 }
 
+/// Whether a rule's own sets hold the flow.
+#[must_use]
+pub fn matches(rule: &Rule, flow: &Flow) -> bool {
+    rule.service.contains(flow.protocol, flow.x, flow.y) && rule.pairs.contains(flow)
+}
+
+/// The first rule of a policy that matches: what [`first_match`] means, asking one rule after the other.
+#[must_use]
+pub fn scan(c: &Compiled, policy: PolicyId, flow: &Flow) -> Option<RuleId> {
+    c.model.policies[policy].rules.iter().copied().find(|id| matches(&c.model.rules[*id], flow))
+}
+
 /// The first rule of a policy that matches.
 #[must_use]
 pub fn first_match(c: &Compiled, policy: PolicyId, flow: &Flow) -> Option<RuleId> {
-    c.model.policies[policy].rules.iter().copied().find(|id| {
-        let rule = &c.model.rules[*id];
-        rule.service.contains(flow.protocol, flow.x, flow.y) && rule.pairs.contains(flow)
-    })
+    match c.lists.of(&c.model, policy) {
+        None => scan(c, policy, flow),
+        Some(list) => in_list(c, policy, list, flow, 0, |_| true),
+    }
+}
+
+/// The first rule after this one in its policy that is kept and matches.
+#[must_use]
+pub fn next_match(c: &Compiled, rule: RuleId, flow: &Flow, kept: impl Fn(RuleId) -> bool) -> Option<RuleId> {
+    let policy = c.model.rules[rule].policy;
+    let rules = &c.model.policies[policy].rules;
+    // A policy's rules are made in its order.
+    let from = rules.partition_point(|other| *other <= rule);
+    match c.lists.of(&c.model, policy).zip(u32::try_from(from).ok()) {
+        Some((list, from)) => in_list(c, policy, list, flow, from, kept),
+        None => {
+            let mut later = rules.iter().copied().skip(from);
+            later.find(|id| kept(*id) && matches(&c.model.rules[*id], flow))
+        }
+    }
+}
+
+fn in_list(
+    c: &Compiled,
+    policy: PolicyId,
+    list: &List,
+    flow: &Flow,
+    from: u32,
+    kept: impl Fn(RuleId) -> bool,
+) -> Option<RuleId> {
+    let rules = &c.model.policies[policy].rules;
+    let fits =
+        |at: u32| rules.get(at as usize).is_some_and(|id| matches(&c.model.rules[*id], flow) && kept(*id));
+    list.first(flow, from, fits).and_then(|at| rules.get(at as usize).copied())
 }
 
 /// The rules that decide in a tier: each policy's first match, without those of overridden policies.

@@ -15,6 +15,7 @@ pub mod eval;
 pub mod icmp;
 pub mod ids;
 pub mod lints;
+pub mod lists;
 pub mod lower;
 pub mod model;
 pub mod packet;

@@ -41,8 +41,10 @@ pub struct Diagnostic {
     pub related: Vec<Label>,
     /// What to do about it.
     pub help: Option<String>,
-    /// Facts that belong to the finding and to no place (a chain's hops, an arithmetic).
+    /// Facts that belong to the finding and to no place (an arithmetic).
     pub notes: Vec<String>,
+    /// The flows one after the other that make up what is found, where one packet does not show it.
+    pub chain: Vec<Hop>,
     /// Stable names of the rules concerned.
     pub rules: Vec<String>,
     /// A packet that shows the finding, with the decision on it: the JSON values of `eval`'s input and output
@@ -50,8 +52,20 @@ pub struct Diagnostic {
     pub witness: Option<Box<WitnessText>>,
 }
 
+/// One flow of a chain.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Hop {
+    /// From where to where, and why: one line without its number.
+    pub text: String,
+    /// The exposure or direct route that lets it go there; `None` inside a tenant and to an external.
+    pub opened: Option<String>,
+    /// Stable names of what decides it.
+    pub rules: Vec<String>,
+    pub witness: WitnessText,
+}
+
 /// A witness ready for printing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WitnessText {
     /// `tcp 10.1.0.5:40000 -> 10.1.1.9:5432 in shop`
     pub human: String,
@@ -74,6 +88,7 @@ impl Diagnostic {
             related: Vec::new(),
             help: None,
             notes: Vec::new(),
+            chain: Vec::new(),
             rules: Vec::new(),
             witness: None,
         }

@@ -1,9 +1,10 @@
 //! Reports for continuous integration at their limits: escapes, fingerprints, more findings than readers take.
 
 use partywall_lang::codes::Code;
-use partywall_lang::diag::{Diagnostic, Severity};
+use partywall_lang::diag::{Diagnostic, Hop, Severity, WitnessText};
 use partywall_lang::render::{
-    CiOptions, MOST_SARIF_RESULTS, fingerprints, github, gitlab, junit, rdjson, sarif,
+    CiOptions, JsonOptions, MOST_SARIF_RESULTS, fingerprints, github, gitlab, human, json, junit, rdjson,
+    sarif,
 };
 use partywall_lang::source::Sources;
 use partywall_lang::span::{FileId, Span};
@@ -195,4 +196,43 @@ fn one_name_is_one_case() {
         "{xml}"
     );
     assert!(xml.contains("file=\"sub/a.pw\" line=\"1\""), "{xml}");
+}
+
+/// People see the first hops of a long chain and how many there are more; the formats for machines have them all.
+#[test]
+fn a_long_chain_is_cut_for_people_alone() {
+    let mut sources = Sources::new();
+    let file = sources.add("a.pw", "isolate a from b transitively\n");
+    let mut found = at(&sources, file, "isolate", 0, "isolation is broken");
+    found.chain = (0..333)
+        .map(|n| Hop {
+            text: format!("from {n} to {}", n + 1),
+            opened: (n % 2 == 0).then(|| format!("open{n}")),
+            rules: vec![format!("rule{n}")],
+            witness: WitnessText {
+                human: format!("packet {n}"),
+                packet_json: format!("{{\"n\":{n}}}"),
+                decision_json: "{\"verdict\":\"allow\"}".to_owned(),
+            },
+        })
+        .collect();
+    let found = [found];
+    for text in [human(&sources, &found, false), junit(&sources, &found, "").unwrap()] {
+        assert_eq!(text.matches("hop ").count(), 10, "{text}");
+        assert!(
+            text.contains("hop 10: from 9 to 10") && text.contains("323 more hops are not shown"),
+            "{text}"
+        );
+    }
+    let options = JsonOptions { version: "1.2.3", project: "net" };
+    let document: Value = serde_json::from_str(&json(&sources, &found, options).unwrap()).unwrap();
+    let bag = &results(&sources, &found).1[0]["properties"];
+    for chain in [&document["findings"][0]["chain"], &bag["chain"]] {
+        let chain = chain.as_array().unwrap();
+        assert_eq!(chain.len(), 333);
+        assert_eq!(chain[332]["packet"]["n"], 332);
+        assert_eq!((&chain[0]["opened"], &chain[1]["opened"]), (&Value::from("open0"), &Value::Null));
+        assert_eq!(chain[7]["rules"][0], "rule7");
+        assert_eq!(chain[7]["decision"]["verdict"], "allow");
+    }
 }

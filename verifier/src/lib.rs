@@ -14,8 +14,9 @@
 //!   answer. What the budget did not suffice for is PW0901.
 //!
 //! [`cover`] answers the same questions about dead and conflicting rules by taking boxes away from boxes, which is far quicker on
-//! long lists. Z3 confirms what it finds covered, the evaluator what it finds left; for the *living* rules of lists of more than some
-//! thousands [`lookup`] stands in for the evaluator, unless [`Options::certify`] is set.
+//! long lists. Z3 confirms what it finds covered, the evaluator what it finds left. In a long list the evaluator asks only the rules that
+//! may match a flow ([`compiler::lists`]), which shares nothing with the boxes: it files rules by one condition each, and what it
+//! does not leave out is asked by the rules' own sets.
 //!
 //! [`flows`] says what is decided on a channel as disjoint boxes. Tests, isolation and chains are decided by them: a flow that shows
 //! something has been confirmed by the evaluator, and [`Options::certify`] has Z3 confirm that there is none.
@@ -28,7 +29,6 @@ pub mod cover;
 pub mod diff;
 pub mod encode;
 pub mod flows;
-pub mod lookup;
 pub mod paths;
 pub mod properties;
 pub mod query;
@@ -41,4 +41,4 @@ pub mod units;
 mod verify;
 
 pub use solver::Fault;
-pub use verify::{Engine, Options, Verdicts, verify};
+pub use verify::{Decided, Engine, Options, Verdicts, decide, verify};

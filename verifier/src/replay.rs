@@ -63,13 +63,12 @@ pub fn later(c: &Compiled, rule: RuleId) -> &[RuleId] {
 /// The rule that a flow meets next in the policy of one that it meets, among those that are kept.
 #[must_use]
 pub fn next_match(c: &Compiled, rule: RuleId, flow: &Flow, kept: impl Fn(RuleId) -> bool) -> Option<RuleId> {
-    later(c, rule).iter().copied().find(|other| kept(*other) && matches(c, *other, flow))
+    eval::next_match(c, rule, flow, kept)
 }
 
 #[must_use]
 pub fn matches(c: &Compiled, rule: RuleId, flow: &Flow) -> bool {
-    let rule = &c.model.rules[rule];
-    rule.service.contains(flow.protocol, flow.x, flow.y) && rule.pairs.contains(flow)
+    eval::matches(&c.model.rules[rule], flow)
 }
 
 /// Whether the flow goes on this channel.

@@ -27,6 +27,8 @@ pub struct Scene<'c> {
     /// What every flow in question satisfies; asserted once.
     base: Term,
     budget: u32,
+    /// Steps that the last question took.
+    pub spent: u64,
 }
 
 impl<'c> Scene<'c> {
@@ -57,7 +59,7 @@ impl<'c> Scene<'c> {
     /// The flows of the encoder's frame that satisfy `base`.
     #[must_use]
     pub fn with_base(encoder: Encoder<'c>, base: Term, budget: u32) -> Self {
-        Self { encoder, solver: None, base, budget }
+        Self { encoder, solver: None, base, budget, spent: 0 }
     }
 
     /// Opens a level with one more assertion and decides it. The caller closes the level.
@@ -73,7 +75,10 @@ impl<'c> Scene<'c> {
         };
         solver.push();
         solver.assert(pool, term)?;
-        solver.check()
+        let before = solver.spent();
+        let answer = solver.check();
+        self.spent = solver.spent().saturating_sub(before);
+        answer
     }
 
     fn close(&mut self) {

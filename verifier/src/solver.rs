@@ -7,7 +7,7 @@
 use crate::terms::{Node, Pool, Term, Var};
 use compiler::algebra::Family;
 use z3::ast::{BV, Bool};
-use z3::{Params, SatResult, Solver as Z3Solver};
+use z3::{Params, SatResult, Solver as Z3Solver, StatisticsValue};
 
 /// Something that must not happen: an error of the solver, its binding or the encoding. Never an answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -166,6 +166,15 @@ impl Z3 {
             parts.push(field.bvule(constant(hi, bits)));
         }
         Bool::and(&parts)
+    }
+
+    /// Steps of the resource limit that the thread's solvers have spent so far.
+    #[must_use]
+    pub fn spent(&self) -> u64 {
+        match self.solver.get_statistics().value("rlimit count") {
+            Some(StatisticsValue::UInt(steps)) => steps.into(),
+            _ => 0,
+        }
     }
 
     fn value(&self, model: &z3::Model, var: Var) -> Option<u128> {

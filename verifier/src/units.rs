@@ -16,7 +16,7 @@ use crate::verify::{Engine, Options, Verdicts};
 use compiler::Compiled;
 use compiler::ids::{Id as _, OwnerId, PolicyId, RuleId};
 use lang::codes::Code;
-use lang::diag::Diagnostic;
+use lang::diag::{Diagnostic, Severity};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -69,7 +69,9 @@ pub fn units(c: &Compiled) -> Vec<Unit> {
     views.chain(platform).chain(tests).chain(isolates).chain([Unit::Paths]).collect()
 }
 
-fn tenants(c: &Compiled) -> Vec<OwnerId> {
+/// Those whose declarations are not in error, ascending.
+#[must_use]
+pub fn tenants(c: &Compiled) -> Vec<OwnerId> {
     let judged = |id: &OwnerId| c.model.tainted.binary_search(id).is_err();
     c.model.owners.iter().filter(|(_, o)| o.is_tenant()).map(|(id, _)| id).filter(judged).collect()
 }
@@ -84,7 +86,7 @@ pub fn judge(
     units: &[Unit],
     alive: &[RuleId],
 ) -> Result<Vec<(Unit, Judged)>, Fault> {
-    let task = Task { c, budget: options.budget, certify: options.certify, work: options.work };
+    let task = Task { c, budget: options.budget, certify: options.certify, work: options.work, replay: true };
     let run = || Run::new(task, options.engine, units, alive).all(units);
     match rayon::ThreadPoolBuilder::new().num_threads(options.jobs.unwrap_or(0)).build() {
         Ok(pool) => pool.install(run),
@@ -124,7 +126,8 @@ pub fn gather(results: impl IntoIterator<Item = Judged>) -> Vec<Diagnostic> {
         let witness = |d: &Diagnostic| d.witness.as_ref().map(|w| (w.human.clone(), w.decision_json.clone()));
         first
             .then_with(|| {
-                (&a.related, &a.notes, &a.label, &a.help).cmp(&(&b.related, &b.notes, &b.label, &b.help))
+                let told = (&a.related, &a.notes, &a.chain).cmp(&(&b.related, &b.notes, &b.chain));
+                told.then_with(|| (&a.label, &a.help).cmp(&(&b.label, &b.help)))
             })
             .then_with(|| witness(a).cmp(&witness(b)))
     });
@@ -252,7 +255,7 @@ impl<'c> Run<'c> {
     fn report(&self, tenant: OwnerId, shown: Shown) -> Result<Judged, Fault> {
         let task = self.task;
         let Shown { mut pairs, mut findings, undecided: _, certificates, alive, gone } = shown;
-        findings.append(certified(task, certificates, &mut pairs, &gone)?);
+        certified(task, certificates, &mut pairs, &gone, &mut findings)?;
         let mut judged = Judged { alive, ..Judged::default() };
         let model = &task.c.model;
         for (key, (a, b, pair)) in pairs {
@@ -295,10 +298,10 @@ impl<'c> Run<'c> {
             cover::view::platform_repeats(task, id, gone, &all, self.engine)
         })?;
         for id in &judged.redundant {
-            let (findings, certificates) =
+            let (mut findings, certificates) =
                 cover::view::platform_redundant(task, *id, &judged.gone, &all, self.engine)?;
+            certified(task, certificates, &mut Pairs::new(), &judged.gone, &mut findings)?;
             out.append(findings);
-            out.append(certified(task, certificates, &mut Pairs::new(), &judged.gone)?);
         }
         for id in &judged.undecided {
             out.append(redundant::undecided(task, *id));
@@ -332,7 +335,7 @@ impl<'c> Run<'c> {
             Engine::Boxes => cover::view::platform_rule(task, id, all)?,
             Engine::Z3 => (platform_rule(task, id, all)?, Vec::new()),
         };
-        findings.append(certified(task, certificates, &mut Pairs::new(), &Gone::new())?);
+        certified(task, certificates, &mut Pairs::new(), &Gone::new(), &mut findings)?;
         Ok((Life::Dead, findings))
     }
 
@@ -425,13 +428,15 @@ fn platform_rule(task: Task<'_>, id: RuleId, tenants: &[OwnerId]) -> Result<Find
 /// Redundant rules, times rules, up to which Z3 confirms the former unless all is to be certified.
 const REDUNDANT: usize = 50_000_000;
 
-/// Has Z3 confirm what boxes have covered; what it cannot confirm within the budget is undecided, of pairs in `pairs`.
+/// Has Z3 confirm what boxes have covered. What it cannot confirm within the budget is undecided and no longer among the findings; of
+/// pairs in `pairs`.
 fn certified(
     task: Task<'_>,
     mut certificates: Vec<Certificate>,
     pairs: &mut Pairs,
     gone: &Gone,
-) -> Result<Findings, Fault> {
+    findings: &mut Findings,
+) -> Result<(), Fault> {
     if !task.certify {
         // Of pairs there can be as many as the square of the rules, and a redundant rule is confirmed against all that stand
         // after it.
@@ -443,16 +448,21 @@ fn certified(
         });
     }
     let model = &task.c.model;
-    let mut out = Findings::default();
     for subject in certify(task, &certificates, gone)? {
+        let mut instead = |id: RuleId, codes: &[Code], undecided: Findings| {
+            let name = Some(&model.rules[id].name);
+            let told = |d: &Diagnostic| codes.contains(&d.code) && d.severity != Severity::Note;
+            findings.diagnostics.retain(|d| !(told(d) && d.rules.first() == name));
+            findings.append(undecided);
+        };
         match subject {
-            Subject::Rule(id) => out.append(shadow::undecided(task, id)),
-            Subject::Redundant(id) => out.append(redundant::undecided(task, id)),
+            Subject::Rule(id) => instead(id, &[Code::PW0402, Code::PW0404], shadow::undecided(task, id)),
+            Subject::Redundant(id) => instead(id, &[Code::PW0403], redundant::undecided(task, id)),
             Subject::Pair(a, b) => {
                 let key = (model.rules[a].rank, model.rules[b].rank);
                 pairs.entry(key).or_insert((a, b, Pair::Undecided));
             }
         }
     }
-    Ok(out)
+    Ok(())
 }

@@ -1,10 +1,13 @@
 //! All checks over one compiled form.
 
+use crate::checks::Task;
+pub use crate::cover::view::Decided;
 use crate::solver::Fault;
 use crate::units;
 use compiler::Compiled;
 use compiler::ids::OwnerId;
 use lang::diag::Diagnostic;
+use rayon::prelude::*;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
@@ -15,8 +18,7 @@ pub struct Options {
     /// What decides conflicts, dead and redundant rules, tests and isolation.
     pub engine: Engine,
     /// Confirm every verdict of the engine a second time, by Z3 or the evaluator. Without it, Z3 confirms that dead rules are dead and
-    /// redundant ones redundant, and the evaluator (for lists of more than some thousands of rules, [`crate::lookup`]) that the others
-    /// are not.
+    /// redundant ones redundant, and the evaluator that the others are not.
     pub certify: bool,
     /// Box tests that one question may cost before it is left to Z3: a count of steps, the same on every machine. No finding
     /// depends on it.
@@ -70,4 +72,26 @@ pub struct Verdicts {
 pub fn verify(c: &Compiled, options: &Options) -> Result<Verdicts, Fault> {
     let results = units::judge(c, options, &units::units(c), &[])?;
     Ok(units::join(c, results.into_iter().map(|(_, judged)| judged)))
+}
+
+/// What boxes alone say of the rules of every tenant's view, with nothing confirmed and nothing put into words: for measuring what
+/// deciding costs. It is no verdict; [`verify`] gives those. `None` if something is too much for boxes.
+///
+/// # Errors
+/// As [`verify`].
+pub fn decide(c: &Compiled, options: &Options) -> Result<Option<Decided>, Fault> {
+    let task = Task { c, budget: options.budget, certify: false, work: options.work, replay: false };
+    let views: Vec<Option<Decided>> = units::tenants(c)
+        .into_par_iter()
+        .map(|tenant| crate::cover::view::decide(task, tenant))
+        .collect::<Result<_, Fault>>()?;
+    Ok(views.into_iter().collect::<Option<Vec<Decided>>>().map(|views| {
+        views.into_iter().fold(Decided::default(), |mut all, mut one| {
+            all.conflicts.append(&mut one.conflicts);
+            all.dead.append(&mut one.dead);
+            all.redundant.append(&mut one.redundant);
+            all.overruled.append(&mut one.overruled);
+            all
+        })
+    }))
 }

@@ -48,11 +48,27 @@ pub(super) fn known(sources: &Sources, span: Span) -> Span {
 pub(super) fn remarks(diagnostic: &Diagnostic) -> Vec<String> {
     let mut lines: Vec<String> =
         diagnostic.notes.iter().map(|note| format!("note: {}", plain(note))).collect();
+    lines.extend(hops(diagnostic));
     if let Some(witness) = &diagnostic.witness {
         lines.push(format!("witness: {}", plain(&witness.human)));
     }
     if let Some(help) = diagnostic.help.as_deref().filter(|help| !help.is_empty()) {
         lines.push(format!("help: {}", plain(help)));
+    }
+    lines
+}
+
+/// More flows of a chain than this are counted, not listed.
+pub(super) const MOST_HOPS: usize = 10;
+
+/// A chain, a line for each flow, and how many there are more.
+pub(super) fn hops(diagnostic: &Diagnostic) -> Vec<String> {
+    let shown = diagnostic.chain.iter().zip(1_usize..).take(MOST_HOPS);
+    let mut lines: Vec<String> =
+        shown.map(|(hop, number)| format!("hop {number}: {}", plain(&hop.text))).collect();
+    let hidden = diagnostic.chain.len().saturating_sub(MOST_HOPS);
+    if hidden > 0 {
+        lines.push(format!("{hidden} more hops are not shown; `--format json` has them all"));
     }
     lines
 }

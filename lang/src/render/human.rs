@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use ariadne::{Cache, CharSet, Color, Config, IndexType, Label, Report, ReportKind, Source};
 
+use super::ci::hops;
 use super::plain;
 use crate::diag::{Diagnostic, Severity};
 use crate::source::Sources;
@@ -121,6 +122,7 @@ fn write_report(
 /// What belongs to no place.
 fn remarks(diagnostic: &Diagnostic) -> Vec<String> {
     let mut remarks: Vec<String> = diagnostic.notes.iter().map(|note| plain(note)).collect();
+    remarks.extend(hops(diagnostic));
     if let Some(witness) = &diagnostic.witness {
         remarks.push(format!("witness: {}", plain(&witness.human)));
         remarks.push(format!("decision: {}", plain(&witness.decision_json)));

@@ -97,6 +97,33 @@ pub struct Finding<'a> {
     pub rules: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     pub witness: Option<Witness<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub chain: Vec<Hop<'a>>,
+}
+
+/// One flow of a chain.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Hop<'a> {
+    pub text: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub opened: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub rules: &'a [String],
+    #[serde(flatten)]
+    pub witness: Option<Witness<'a>>,
+}
+
+impl<'a> Hop<'a> {
+    /// All hops of a finding.
+    pub(super) fn all(diagnostic: &'a Diagnostic) -> Vec<Self> {
+        let of = |hop: &'a crate::diag::Hop| Self {
+            text: &hop.text,
+            opened: hop.opened.as_deref(),
+            rules: &hop.rules,
+            witness: Witness::of(&hop.witness),
+        };
+        diagnostic.chain.iter().map(of).collect()
+    }
 }
 
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -139,6 +166,7 @@ impl<'a> Finding<'a> {
                 .collect(),
             rules: &diagnostic.rules,
             witness: diagnostic.witness.as_deref().and_then(Witness::of),
+            chain: Hop::all(diagnostic),
         }
     }
 }

@@ -190,11 +190,14 @@ struct Properties<'a> {
     help: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     witness: Option<super::json::Witness<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    chain: Vec<super::json::Hop<'a>>,
 }
 
 impl Properties<'_> {
     fn is_empty(&self) -> bool {
-        self.rules.is_empty() && self.notes.is_empty() && self.help.is_none() && self.witness.is_none()
+        let texts = self.rules.is_empty() && self.notes.is_empty() && self.help.is_none();
+        texts && self.witness.is_none() && self.chain.is_empty()
     }
 }
 
@@ -357,6 +360,7 @@ fn finding<'a>(
             notes: diagnostic.notes.iter().map(String::as_str).filter(|note| !note.is_empty()).collect(),
             help: diagnostic.help.as_deref().filter(|help| !help.is_empty()),
             witness: diagnostic.witness.as_deref().and_then(super::json::Witness::of),
+            chain: super::json::Hop::all(diagnostic),
         },
     }
 }

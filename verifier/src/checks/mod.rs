@@ -31,6 +31,8 @@ pub struct Task<'c> {
     pub certify: bool,
     /// Box tests that one question may cost before it is left to Z3.
     pub work: u64,
+    /// Whether the evaluator confirms each flow that boxes have shown. Always, but where the cost of deciding alone is measured.
+    pub replay: bool,
 }
 
 /// What a check has found.

@@ -24,6 +24,7 @@ use crate::scene::{Found, Scene};
 use crate::solver::Fault;
 use compiler::Compiled;
 use compiler::algebra::{Family, RangeSet};
+use compiler::compiled::ChannelKind;
 use compiler::eval;
 use compiler::ids::{ChannelId, OwnerId};
 use compiler::model::Isolate;
@@ -423,6 +424,15 @@ fn step(channel: ChannelId, found: Found) -> Step {
     }
 }
 
+/// What lets flows go on a channel: an exposure, or a direct route as it is written.
+fn opened(c: &Compiled, channel: ChannelId) -> Option<String> {
+    match c.channels[channel].kind {
+        ChannelKind::Exposed(id) => Some(c.model.exposures[id].name.clone()),
+        ChannelKind::Direct(id) => Some(format!("route {}", c.model.routes[id].prefix)),
+        ChannelKind::Intra | ChannelKind::ToExternal(_) => None,
+    }
+}
+
 /// The finding for one chain.
 fn report(task: Task<'_>, isolate: &Isolate, chain: &[Hop]) -> Option<Diagnostic> {
     let c = task.c;
@@ -444,24 +454,32 @@ fn report(task: Task<'_>, isolate: &Isolate, chain: &[Hop]) -> Option<Diagnostic
     let mut finding = Diagnostic::new(Code::PW0503, isolate.span, message).label("declared isolated here").help(
         "cut one hop: deny it in a tier above the rule that allows it, or take that rule or exposure back",
     );
-    for (number, hop) in chain.iter().enumerate() {
+    for hop in chain {
         let decision = eval::decide_on_channel(c, hop.channel, &hop.flow);
-        let text = eval::packet_on_channel(c, hop.channel, &hop.flow)
-            .map(|p| wire::packet_text(c, &p))
-            .unwrap_or_default();
+        let Some(witness) = task.witness(hop.channel, &hop.flow) else { continue };
         let address = |end: compiler::packet::End| {
             let address = compiler::algebra::format_addr(hop.flow.family, end.address);
             format!("{address} of `{}`", task.owner(end.owner))
         };
         let via = decision.via.map_or_else(String::new, |g| format!(" via `{}`", c.model.gateways[g].name));
-        finding = finding.note(format!(
-            "hop {}: {} to {}: {text}{via} is {}",
-            number + 1,
-            address(hop.flow.src),
-            address(hop.flow.dst),
-            crate::checks::reason(c, &decision),
-        ));
         finding = task.explain(finding, hop.channel, &decision);
+        finding.chain.push(lang::diag::Hop {
+            text: format!(
+                "{} to {}: {}{via} is {}",
+                address(hop.flow.src),
+                address(hop.flow.dst),
+                witness.human,
+                crate::checks::reason(c, &decision),
+            ),
+            opened: opened(c, hop.channel),
+            rules: [decision.egress, decision.ingress]
+                .into_iter()
+                .flatten()
+                .filter_map(|view| wire::decider_name(c, view.by))
+                .map(str::to_owned)
+                .collect(),
+            witness,
+        });
     }
     Some(match task.witness(first.channel, &first.flow) {
         Some(witness) => finding.witness(witness),

@@ -246,6 +246,8 @@ struct Parts<'s, 'c> {
     id: RuleId,
     weights: BTreeMap<Blocker, Weight>,
     parts: Vec<Part<'s, 'c>>,
+    /// Z3's steps that all questions together may still cost: as many as one question of whether the rule is redundant.
+    steps: u64,
 }
 
 /// PW0403 for a redundant rule, with Z3 alone.
@@ -288,7 +290,14 @@ pub fn report<'c>(
         parts.push(Part { at, decides, regions });
     }
     let between: Vec<RuleId> = between.into_iter().collect();
-    let (finding, _) = finding(task, &mut Parts { task, id, weights, parts }, id, &between)?;
+    let mut parts = Parts { task, id, weights, parts, steps: task.budget.into() };
+    let (finding, _) = finding(task, &mut parts, id, &between)?;
+    if parts.steps == 0 {
+        let mut out = Findings::default();
+        let question = format!("which rules together repeat `{}`", rule.name);
+        out.undecided(task, rule.span, &question, Some(&rule.name));
+        return Ok(out);
+    }
     Ok(Findings { diagnostics: vec![finding], undecided: 0 })
 }
 
@@ -299,18 +308,23 @@ impl Coverage for Parts<'_, '_> {
 
     fn covers(&mut self, cover: &[Blocker]) -> Result<Option<bool>, Fault> {
         let (c, id) = (self.task.c, self.id);
-        let mut undecided = false;
         for part in &mut self.parts {
+            if self.steps == 0 {
+                return Ok(None);
+            }
             let regions: Vec<Term> =
                 part.regions.iter().filter(|(b, _)| cover.contains(b)).map(|(_, region)| *region).collect();
             let (tenant, way) = (part.at.tenant, part.at.way);
             let term = properties::uncovered(&mut part.at.scene.encoder.pool, part.decides, &regions);
-            match part.at.scene.ask(term, &|flow| replay::deciding(c, tenant, way, flow).contains(&id))? {
+            let shows = |flow: &Flow| replay::deciding(c, tenant, way, flow).contains(&id);
+            let found = part.at.scene.ask(term, &shows)?;
+            self.steps = self.steps.saturating_sub(part.at.scene.spent);
+            match found {
                 Found::No => {}
                 Found::Yes(_) => return Ok(Some(false)),
-                Found::Undecided => undecided = true,
+                Found::Undecided => self.steps = 0,
             }
         }
-        Ok(if undecided { None } else { Some(true) })
+        Ok((self.steps > 0).then_some(true))
     }
 }

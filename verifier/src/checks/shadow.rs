@@ -2,6 +2,7 @@
 
 use crate::checks::view::ViewScene;
 use crate::checks::{Findings, Task};
+use crate::cover::extent::Extent;
 use crate::encode::{RuleTerms, matches_possible_flow};
 use crate::properties;
 use crate::replay;
@@ -18,7 +19,7 @@ use compiler::sets::{PairSet, ServiceSet};
 use lang::codes::Code;
 use lang::diag::{Diagnostic, Severity};
 use lang::span::Span;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Whether a rule decides anything in a view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,6 +138,11 @@ pub trait Coverage {
     /// # Errors
     /// The solver contradicts the evaluator.
     fn covers(&mut self, cover: &[Blocker]) -> Result<Option<bool>, Fault>;
+
+    /// Some of blockers that cover, without any one of which the others do not; it only saves questions.
+    fn needed(&mut self, _among: &[Blocker]) -> BTreeSet<Blocker> {
+        BTreeSet::new()
+    }
 }
 
 /// What an engine knows of a rule that decides nothing: blockers cover it that take every possible flow that it matches.
@@ -165,8 +171,22 @@ pub fn report<'c>(task: Task<'c>, scenes: &mut [ViewScene<'c>], id: RuleId) -> R
     for at in scenes {
         parts.extend(part(task, at, id, &mut weights));
     }
-    let (finding, _) = finding(task, &mut Parts { task, id, weights, parts }, id)?;
-    Ok(Findings { diagnostics: vec![finding], undecided: 0 })
+    let mut parts = Parts { task, id, weights, parts, steps: task.budget.into() };
+    let (finding, _) = finding(task, &mut parts, id)?;
+    Ok(match parts.steps {
+        0 => undecided_cover(task, id),
+        _ => Findings { diagnostics: vec![finding], undecided: 0 },
+    })
+}
+
+/// PW0901 for what takes a rule's flows: that something does is known.
+#[must_use]
+pub fn undecided_cover(task: Task<'_>, id: RuleId) -> Findings {
+    let rule = &task.c.model.rules[id];
+    let mut out = Findings::default();
+    let question = format!("which rules together leave nothing to `{}`", rule.name);
+    out.undecided(task, rule.span, &question, Some(&rule.name));
+    out
 }
 
 /// The finding about a rule that decides nothing, and the blockers that it names.
@@ -204,12 +224,17 @@ pub fn finding(task: Task<'_>, of: &mut impl Taken, id: RuleId) -> Result<(Diagn
     Ok((finding, cover))
 }
 
+/// Blockers from which on it pays to look first for those that nothing can stand for.
+const MANY: usize = 8;
+
 /// An irreducible part of blockers that cover, in their order: what is left when from the last to the first each one is dropped
 /// without which the others still cover, so that the largest overlaps stay.
-pub(super) fn irreducible(mut blockers: Vec<Blocker>, of: &mut impl Coverage) -> Result<Vec<Blocker>, Fault> {
-    // The last one that cannot be dropped ends the shortest prefix that covers together with those kept so far.
-    let mut kept: Vec<Blocker> = Vec::new();
+pub(super) fn irreducible(all: Vec<Blocker>, of: &mut impl Coverage) -> Result<Vec<Blocker>, Fault> {
+    let mut blockers = all.clone();
+    let mut kept: BTreeSet<Blocker> = BTreeSet::new();
+    let mut looked = false;
     loop {
+        // The last one that cannot be dropped ends the shortest prefix that covers together with those kept so far.
         let (mut least, mut most) = (0, blockers.len());
         while least < most {
             let middle = least + (most - least) / 2;
@@ -221,13 +246,19 @@ pub(super) fn irreducible(mut blockers: Vec<Blocker>, of: &mut impl Coverage) ->
             }
         }
         blockers.truncate(least);
-        match blockers.pop() {
-            Some(needed) => kept.push(needed),
-            None => break,
+        if least > MANY && !looked {
+            looked = true;
+            // None of these is ever dropped, so the others are judged beside them.
+            kept = of.needed(&blockers);
+            blockers.retain(|blocker| !kept.contains(blocker));
+            continue;
         }
+        match blockers.pop() {
+            Some(needed) => kept.insert(needed),
+            None => break,
+        };
     }
-    kept.reverse();
-    Ok(kept)
+    Ok(all.into_iter().filter(|blocker| kept.contains(blocker)).collect())
 }
 
 /// Blockers, largest overlap first; of equal ones the name that sorts first.
@@ -324,6 +355,8 @@ struct Parts<'s, 'c> {
     id: RuleId,
     weights: BTreeMap<Blocker, Weight>,
     parts: Vec<Part<'s, 'c>>,
+    /// Z3's steps that all questions together may still cost: as many as one question of whether the rule decides.
+    steps: u64,
 }
 
 impl Coverage for Parts<'_, '_> {
@@ -333,18 +366,22 @@ impl Coverage for Parts<'_, '_> {
 
     fn covers(&mut self, cover: &[Blocker]) -> Result<Option<bool>, Fault> {
         let (c, id) = (self.task.c, self.id);
-        let mut undecided = false;
         for part in &mut self.parts {
+            if self.steps == 0 {
+                return Ok(None);
+            }
             let regions: Vec<Term> =
                 part.regions.iter().filter(|(b, _)| cover.contains(b)).map(|(_, region)| *region).collect();
             let term = properties::uncovered(&mut part.at.scene.encoder.pool, part.matches, &regions);
-            match part.at.scene.ask(term, &|flow| replay::matches(c, id, flow))? {
+            let found = part.at.scene.ask(term, &|flow| replay::matches(c, id, flow))?;
+            self.steps = self.steps.saturating_sub(part.at.scene.spent);
+            match found {
                 Found::No => {}
                 Found::Yes(_) => return Ok(Some(false)),
-                Found::Undecided => undecided = true,
+                Found::Undecided => self.steps = 0,
             }
         }
-        Ok(if undecided { None } else { Some(true) })
+        Ok((self.steps > 0).then_some(true))
     }
 }
 
@@ -445,9 +482,24 @@ fn size(lo: u128, hi: u128) -> f64 {
     width + 1.0
 }
 
+/// The number of (protocol, field, field) in a set, each once: a set of services that holds another whole is never smaller.
 fn services(service: &ServiceSet) -> f64 {
+    let all: Vec<Extent> = service.boxes.iter().map(|b| Extent::all(Family::V4).with_service(b)).collect();
     let of = |(lo, hi): (u16, u16)| size(lo.into(), hi.into());
-    service.boxes.iter().map(|b| size(b.proto.0.into(), b.proto.1.into()) * of(b.x) * of(b.y)).sum()
+    let count = |b: &Extent| size(b.protocol.0.into(), b.protocol.1.into()) * of(b.x) * of(b.y);
+    let mut sum = 0.0;
+    for (at, one) in all.iter().enumerate() {
+        let mut new = vec![*one];
+        for earlier in all.iter().take(at).filter(|earlier| earlier.overlaps(one)) {
+            let mut left = Vec::new();
+            for part in new {
+                if part.overlaps(earlier) { part.minus(earlier, &mut left) } else { left.push(part) }
+            }
+            new = left;
+        }
+        sum += new.iter().map(count).sum::<f64>();
+    }
+    sum
 }
 
 /// PW0901 for a rule.

@@ -16,25 +16,26 @@
 //! another verdict matches that comes before: where one of them takes a flow, the first later rule that matches it is of the
 //! verdict in question.
 //!
-//! Anything else named as a taker takes nothing. Only Z3's `unsat` counts; `sat` is a contradiction and a [`Fault`].
+//! Anything else named as a taker takes nothing. Large certificates are confirmed in [`pieces`]. Only Z3's `unsat` counts; `sat` is a contradiction and a [`Fault`].
 
 use crate::checks::Task;
 use crate::checks::redundant::{Gone, same};
 use crate::checks::shadow::Blocker;
+use crate::cover::pieces::{Piece, pieces};
 use crate::encode::{Encoder, Frame};
 use crate::replay;
 use crate::solver::{Answer, Fault, Solver, Z3};
-use crate::terms::{Pool, Term};
+use crate::terms::{Pool, Term, Var};
 use compiler::algebra::{Family, RangeSet};
 use compiler::compiled::Channel;
 use compiler::eval::{self, Verdict};
 use compiler::ids::{ChannelId, ExposureId, OwnerId, PolicyId, RuleId};
 use compiler::model::Rule;
-use compiler::sets::PairSet;
+use compiler::sets::{PairSet, ServiceSet};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 
-/// Certificates in one question: enough to share its set-up, few enough for it to stay small.
+/// Pieces of certificates in one question: enough to share its set-up, few enough for it to stay small.
 const BATCH: usize = 50;
 
 /// What a certificate is about.
@@ -77,8 +78,9 @@ pub fn certify(task: Task<'_>, certificates: &[Certificate], gone: &Gone) -> Res
     let kept = Kept::new(task, certificates, gone);
     let mut undecided = Vec::new();
     for family in Family::BOTH {
-        let of: Vec<&Certificate> = certificates.iter().filter(|c| c.family == family).collect();
-        let batches: Vec<Vec<Subject>> = of
+        let of = certificates.par_iter().filter(|c| c.family == family);
+        let pieces: Vec<Piece<'_>> = of.flat_map_iter(|certificate| pieces(task, certificate)).collect();
+        let batches: Vec<Vec<Subject>> = pieces
             .par_chunks(BATCH)
             .map(|batch| confirm(task, family, batch, &kept))
             .collect::<Result<_, Fault>>()?;
@@ -92,7 +94,7 @@ pub fn certify(task: Task<'_>, certificates: &[Certificate], gone: &Gone) -> Res
 fn confirm(
     task: Task<'_>,
     family: Family,
-    batch: &[&Certificate],
+    batch: &[Piece<'_>],
     kept: &Kept<'_>,
 ) -> Result<Vec<Subject>, Fault> {
     if ask(task, family, batch, kept)?.0 == Answer::Unsat {
@@ -101,9 +103,13 @@ fn confirm(
     // Which one it is.
     let mut undecided = Vec::new();
     for one in batch {
-        match ask(task, family, &[*one], kept)? {
+        // One piece that is undecided is enough.
+        if undecided.contains(&one.of.subject) {
+            continue;
+        }
+        match ask(task, family, std::slice::from_ref(one), kept)? {
             (Answer::Unsat, _) => {}
-            (Answer::Unknown, _) => undecided.push(one.subject),
+            (Answer::Unknown, _) => undecided.push(one.of.subject),
             (Answer::Sat(values), dump) => {
                 let dump = format!("{values:?} contradicts the certificate {one:?}\n{dump}");
                 return Err(Fault::Mismatch { dump });
@@ -113,20 +119,20 @@ fn confirm(
     Ok(undecided)
 }
 
-/// Whether some flow contradicts one of the certificates, and the term that was asked.
+/// Whether some flow contradicts one of the pieces, and the term that was asked.
 fn ask(
     task: Task<'_>,
     family: Family,
-    batch: &[&Certificate],
+    batch: &[Piece<'_>],
     kept: &Kept<'_>,
 ) -> Result<(Answer, String), Fault> {
     let mut pool = Pool::new();
     let mut gaps = Vec::with_capacity(batch.len());
-    for certificate in batch {
-        let Some(frame) = Frame::of_channel(&task.c.channels[certificate.channel], family) else { continue };
+    for piece in batch {
+        let Some(frame) = Frame::of_channel(&task.c.channels[piece.of.channel], family) else { continue };
         let mut encoder = Encoder::new(task.c, frame);
         std::mem::swap(&mut encoder.pool, &mut pool);
-        gaps.push(gap(task, &mut encoder, certificate, kept));
+        gaps.push(gap(task, &mut encoder, piece, kept));
         std::mem::swap(&mut encoder.pool, &mut pool);
     }
     let any = pool.or(gaps);
@@ -140,23 +146,28 @@ fn ask(
     Ok((answer, dump))
 }
 
-/// The flows that contradict a certificate.
-fn gap(task: Task<'_>, encoder: &mut Encoder<'_>, certificate: &Certificate, kept: &Kept<'_>) -> Term {
-    let model = &task.c.model;
+/// The flows that contradict a piece of a certificate.
+fn gap(task: Task<'_>, encoder: &mut Encoder<'_>, piece: &Piece<'_>, kept: &Kept<'_>) -> Term {
+    let (model, certificate) = (&task.c.model, piece.of);
     let channel = &task.c.channels[certificate.channel];
     let mut parts = vec![encoder.possible(channel)];
     for id in certificate.subject.rules() {
         parts.push(encoder.rule(&model.rules[id], &channel.service));
     }
-    let mut taken = Vec::with_capacity(certificate.by.len());
-    for blocker in &certificate.by {
+    if let Some(within) = piece.within {
+        parts.push(encoder.ranges(Var::Src, &RangeSet::range(within.src.0, within.src.1)));
+        parts.push(encoder.ranges(Var::Dst, &RangeSet::range(within.dst.0, within.dst.1)));
+        parts.push(encoder.service(&ServiceSet { boxes: vec![within.service()] }));
+    }
+    let mut taken = Vec::with_capacity(piece.by.len());
+    for blocker in &piece.by {
         taken.push(match blocker {
             Blocker::Rule(id) => region(task, encoder, certificate, *id),
             Blocker::Exposure(id) => stand_in(task, encoder, certificate, *id),
         });
     }
     if let Subject::Redundant(id) = certificate.subject {
-        taken.extend(repeated(task, encoder, certificate, id, kept));
+        taken.extend(repeated(task, encoder, piece, id, kept));
     }
     let taken = encoder.pool.or(taken);
     parts.push(encoder.pool.not(taken));
@@ -192,14 +203,14 @@ fn stand_in(
 fn repeated(
     task: Task<'_>,
     encoder: &mut Encoder<'_>,
-    certificate: &Certificate,
+    piece: &Piece<'_>,
     id: RuleId,
     kept: &Kept<'_>,
 ) -> Vec<Term> {
-    let (c, rules) = (task.c, &task.c.model.rules);
+    let (c, rules, certificate) = (task.c, &task.c.model.rules, piece.of);
     let within = &c.channels[certificate.channel].service;
     let way = replay::way_of(c, certificate.channel, certificate.tenant);
-    let named: Vec<RuleId> = certificate
+    let named: Vec<RuleId> = piece
         .by
         .iter()
         .filter_map(|by| if let Blocker::Rule(rule) = by { Some(*rule) } else { None })
@@ -269,7 +280,8 @@ impl<'g> Kept<'g> {
     }
 }
 
-fn hull(rule: &Rule, frame: &Frame) -> Option<Hull> {
+/// The addresses around what a rule matches in a frame; `None`: it matches none.
+pub fn hull(rule: &Rule, frame: &Frame) -> Option<Hull> {
     let around = |set: &RangeSet| Some((set.first()?, set.ranges().last()?.1));
     match &rule.pairs {
         PairSet::SameTenant => Some([(0, frame.family.max()); 2]),

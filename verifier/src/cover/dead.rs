@@ -8,6 +8,7 @@ use crate::cover::cuboid::Cuboid;
 use crate::cover::index::Item;
 use crate::cover::subtract::{Cover, Takers, Work, covered_by, leftovers};
 use crate::cover::table::Table;
+use crate::cover::unique::unique;
 use crate::cover::witness::preferred;
 use crate::solver::Fault;
 use compiler::eval::Verdict;
@@ -241,6 +242,15 @@ fn candidates(table: &Table, entry: usize, takers: &Takers<'_>) -> Vec<Item> {
 impl Coverage for Dead<'_> {
     fn weights(&self) -> &BTreeMap<Blocker, Weight> {
         &self.weights
+    }
+
+    fn needed(&mut self, among: &[Blocker]) -> BTreeSet<Blocker> {
+        let (mut out, mut work) = (BTreeSet::new(), self.task.work());
+        for part in &self.parts {
+            let within = (part.region.as_slice(), &*part.axes);
+            unique(within, &part.taken, among, &Takers::default(), &mut work, &mut out);
+        }
+        out
     }
 
     fn covers(&mut self, cover: &[Blocker]) -> Result<Option<bool>, Fault> {

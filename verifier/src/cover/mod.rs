@@ -12,9 +12,12 @@ mod dead;
 pub mod extent;
 pub(crate) mod index;
 mod note;
+mod pieces;
 mod redundant;
+pub mod sides;
 pub(crate) mod subtract;
 mod table;
+mod unique;
 pub mod view;
 pub mod witness;
 

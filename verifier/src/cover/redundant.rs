@@ -15,7 +15,8 @@ use crate::cover::cuboid::Cuboid;
 use crate::cover::index::Item;
 use crate::cover::subtract::{Cover, Takers, Work, corners, covered_by, leftovers};
 use crate::cover::table::Table;
-use crate::lookup::Confirm;
+use crate::cover::unique::unique;
+use crate::replay;
 use crate::solver::Fault;
 use compiler::ids::RuleId;
 use compiler::packet::Flow;
@@ -36,22 +37,27 @@ struct Later {
     other: Vec<Item>,
 }
 
-fn later(task: Task<'_>, table: &Table, entry: usize, within: &Cuboid, gone: &Gone) -> Later {
+fn is_gone(table: &Table, item: &Item, gone: &Gone) -> bool {
+    !gone.is_empty() && table.entries.get(item.entry as usize).is_none_or(|e| gone.contains(&e.rule))
+}
+
+fn later(table: &Table, entry: usize, within: &Cuboid, gone: &Gone) -> Later {
     let mut out = Later { same: Vec::new(), other: Vec::new() };
-    let Some(rule) = table.entries.get(entry).map(|e| e.rule) else { return out };
     // Of a box that holds all of it nothing gets past.
     let mut last = u32::MAX;
-    table.after(entry, within, |item| {
-        let Some(other) = table.entries.get(item.entry as usize).map(|e| e.rule) else { return };
-        if item.entry > last || gone.contains(&other) {
-            return;
-        }
-        if item.cuboid.contains(within) {
-            last = item.entry;
-        }
-        let side = if same(task.c, table.way, rule, other) { &mut out.same } else { &mut out.other };
-        side.push(*item);
-    });
+    let (same, other) = table.alike(entry);
+    for (kinds, side) in [(same, &mut out.same), (Some(other), &mut out.other)] {
+        let Some(kinds) = kinds else { continue };
+        table.later(entry, within, kinds, |item| {
+            if item.entry <= last && !is_gone(table, item, gone) {
+                if item.cuboid.contains(within) {
+                    last = item.entry;
+                }
+                side.push(*item);
+            }
+            true
+        });
+    }
     for side in [&mut out.same, &mut out.other] {
         side.retain(|item| item.entry <= last);
         side.sort_unstable_by_key(|item| (item.entry, item.cuboid));
@@ -60,18 +66,22 @@ fn later(task: Task<'_>, table: &Table, entry: usize, within: &Cuboid, gone: &Go
     out
 }
 
+/// Whether one kept later box of the rule's verdict holds all of `within`, and no kept one of another verdict comes before it and
+/// meets `within`: then every flow in it meets the rule's verdict next.
+fn held(table: &Table, entry: usize, within: &Cuboid, gone: &Gone) -> bool {
+    let (Some(same), other) = table.alike(entry) else { return false };
+    let holder = table.holding_later(entry, within, same, |item| !is_gone(table, item, gone));
+    holder.is_some_and(|holder| {
+        table.later(entry, within, other, |item| item.entry > holder.entry || is_gone(table, item, gone))
+    })
+}
+
 /// Whether a cell that the rule matches is decided by it, and meets no later rule of its verdict before one of another.
-fn needs_cell(
-    task: Task<'_>,
-    table: &Table,
-    (entry, takers): (usize, &Takers<'_>),
-    cell: &Cuboid,
-    gone: &Gone,
-) -> bool {
+fn needs_cell(table: &Table, (entry, takers): (usize, &Takers<'_>), cell: &Cuboid, gone: &Gone) -> bool {
     if !table.axes.holds_flow(cell) || takers.any(cell) {
         return false;
     }
-    let later = later(task, table, entry, cell, gone);
+    let later = later(table, entry, cell, gone);
     let first = |side: &[Item]| side.first().map(|item| item.entry);
     match (first(&later.same), first(&later.other)) {
         (Some(same), Some(other)) => other < same,
@@ -81,17 +91,18 @@ fn needs_cell(
 }
 
 fn says(task: Task<'_>, table: &Table, entry: usize, gone: &Gone) -> Says {
-    let region = table.let_through(table.region(entry), table.tier(entry));
+    let mut region = table.let_through(table.region(entry), table.tier(entry));
+    region.retain(|cuboid| !held(table, entry, cuboid, gone));
     let takers = table.takers(entry);
     for cell in region.iter().flat_map(corners) {
-        if needs_cell(task, table, (entry, &takers), &cell, gone) {
+        if needs_cell(table, (entry, &takers), &cell, gone) {
             return Says::Needed(cell);
         }
     }
     let mut work = task.work();
     for cuboid in &region {
         let before = takers.overlapping(cuboid);
-        let later = later(task, table, entry, cuboid, gone);
+        let later = later(table, entry, cuboid, gone);
         let mut against = before.clone();
         against.extend(&later.same);
         match covered_by(*cuboid, &against, &table.axes, &mut work) {
@@ -118,22 +129,24 @@ fn says(task: Task<'_>, table: &Table, entry: usize, gone: &Gone) -> Says {
 ///
 /// # Errors
 /// The evaluator does not confirm the flow.
-pub fn needed(task: Task<'_>, tables: &[Table], confirm: &[Confirm<'_>], id: RuleId) -> Result<bool, Fault> {
-    for (table, confirm) in tables.iter().zip(confirm) {
+pub fn needed(task: Task<'_>, tables: &[Table], id: RuleId) -> Result<bool, Fault> {
+    for table in tables {
         let Some(entry) = table.find(id) else { continue };
-        let others = |item: &Item| {
-            let other = table.entries.get(item.entry as usize);
-            other.is_some_and(|other| same(task.c, table.way, id, other.rule))
-        };
-        let region = table.let_through(table.region(entry), table.tier(entry));
+        let Some(same_kind) = table.alike(entry).0 else { continue };
+        let mut region = table.let_through(table.region(entry), table.tier(entry));
+        // Of what one of them holds nothing is left.
+        region.retain(|cuboid| table.holding_later(entry, cuboid, same_kind, |_| true).is_none());
         let takers = table.takers(entry);
         let repeated = |within: &Cuboid| {
             let mut out = Vec::new();
-            table.after(entry, within, |item| out.extend(others(item).then_some(*item)));
+            table.later(entry, within, same_kind, |item| {
+                out.push(*item);
+                true
+            });
             out
         };
-        let lone =
-            |cell: &Cuboid| table.axes.holds_flow(cell) && !takers.any(cell) && repeated(cell).is_empty();
+        let meets_none = |cell: &Cuboid| table.later(entry, cell, same_kind, |_| false);
+        let lone = |cell: &Cuboid| table.axes.holds_flow(cell) && !takers.any(cell) && meets_none(cell);
         let mut found = region.iter().flat_map(corners).find(lone);
         let mut work = task.work();
         for cuboid in &region {
@@ -149,7 +162,9 @@ pub fn needed(task: Task<'_>, tables: &[Table], confirm: &[Confirm<'_>], id: Rul
         let Some(part) = found else { continue };
         let flow = table.axes.flow(&part);
         let of_its = |other: RuleId| same(task.c, table.way, id, other);
-        if !decides(task, table, confirm, id, &flow) || confirm.next(task.c, id, &flow, of_its).is_some() {
+        if task.replay
+            && (!decides(task, table, id, &flow) || replay::next_match(task.c, id, &flow, of_its).is_some())
+        {
             return Err(contradiction(table, id, &flow));
         }
         return Ok(true);
@@ -163,21 +178,21 @@ pub fn needed(task: Task<'_>, tables: &[Table], confirm: &[Confirm<'_>], id: Rul
 /// The evaluator does not confirm a flow that shows that the rule is needed.
 pub fn repeats<'t>(
     task: Task<'_>,
-    tables: impl Iterator<Item = (&'t Table, &'t Confirm<'t>)>,
+    tables: impl Iterator<Item = &'t Table>,
     id: RuleId,
     gone: &Gone,
 ) -> Result<Option<bool>, Fault> {
     let mut exhausted = false;
-    for (table, confirm) in tables {
+    for table in tables {
         let Some(entry) = table.find(id) else { continue };
         match says(task, table, entry, gone) {
             Says::Repeated => {}
             Says::Exhausted => exhausted = true,
             Says::Needed(part) => {
                 let flow = table.axes.flow(&part);
-                let next = confirm.next(task.c, id, &flow, |other| !gone.contains(&other));
-                let repeated = next.is_some_and(|next| same(task.c, table.way, id, next));
-                if repeated || !decides(task, table, confirm, id, &flow) {
+                let next = |flow| replay::next_match(task.c, id, flow, |other| !gone.contains(&other));
+                let repeated = |flow| next(flow).is_some_and(|next| same(task.c, table.way, id, next));
+                if task.replay && (repeated(&flow) || !decides(task, table, id, &flow)) {
                     return Err(contradiction(table, id, &flow));
                 }
                 return Ok(Some(false));
@@ -187,8 +202,8 @@ pub fn repeats<'t>(
     Ok(if exhausted { None } else { Some(true) })
 }
 
-fn decides(task: Task<'_>, table: &Table, confirm: &Confirm<'_>, id: RuleId, flow: &Flow) -> bool {
-    confirm.deciding(task.c, table.tenant, table.way, flow).contains(&id)
+fn decides(task: Task<'_>, table: &Table, id: RuleId, flow: &Flow) -> bool {
+    replay::deciding(task.c, table.tenant, table.way, flow).contains(&id)
 }
 
 fn contradiction(table: &Table, id: RuleId, flow: &Flow) -> Fault {
@@ -329,6 +344,15 @@ impl<'t> Again<'_, 't> {
 impl Coverage for Again<'_, '_> {
     fn weights(&self) -> &BTreeMap<Blocker, Weight> {
         &self.weights
+    }
+
+    fn needed(&mut self, among: &[Blocker]) -> BTreeSet<Blocker> {
+        let (mut out, mut work) = (BTreeSet::new(), self.task.work());
+        for part in &self.parts {
+            let within = (part.region.as_slice(), &*part.table.axes);
+            unique(within, &part.repeated, among, &part.takers, &mut work, &mut out);
+        }
+        out
     }
 
     fn covers(&mut self, cover: &[Blocker]) -> Result<Option<bool>, Fault> {

@@ -13,10 +13,11 @@
 //! that the tier does not decide, exactly those in the box of one of its `pass` rules go on.
 
 use crate::checks::Task;
+use crate::checks::conflict::astray;
 use crate::cover::axes::Axes;
 use crate::cover::cuboid::Cuboid;
 use crate::cover::extent::Extent;
-use crate::cover::index::{Index, Item};
+use crate::cover::index::{Index, Item, Kinds};
 use crate::cover::subtract::{Takers, Work, leftovers};
 use crate::replay;
 use compiler::algebra::{Family, RangeSet};
@@ -35,11 +36,16 @@ const RULE_BOXES: usize = 1 << 14;
 /// Boxes of a table, at most.
 const TABLE_BOXES: usize = 1 << 21;
 
+/// The kind of rules that are like no rule here: no two of them count as alike.
+pub const ASTRAY: u32 = u32::MAX;
+
 /// A rule that matches something here.
 #[derive(Debug, Clone)]
 pub struct Entry {
     pub rule: RuleId,
     pub verdict: Verdict,
+    /// Rules of one kind give one verdict; one that gives none of its own here ([`astray`]) is of its own kind, [`ASTRAY`].
+    pub kind: u32,
     /// Index into [`Table::lots`].
     pub lot: usize,
     boxes: Range<usize>,
@@ -206,13 +212,23 @@ impl Table {
             stand_in,
             at: rules.iter().enumerate().map(|(at, (rule, ..))| (*rule, at)).collect(),
         };
+        let mut verdicts: Vec<Verdict> = Vec::new();
         for (rule, verdict, lot, of) in rules {
+            let known = verdicts.iter().position(|known| *known == verdict);
+            let kind = match known {
+                _ if astray(c, way, rule) => ASTRAY,
+                Some(kind) => number(kind),
+                None => {
+                    verdicts.push(verdict);
+                    number(verdicts.len() - 1)
+                }
+            };
             let from = table.boxes.len();
             for extent in raw.get(of).unwrap_or(&[]) {
                 let boxes = &mut table.boxes;
                 table.axes.boxes(extent, |cuboid| boxes.push(cuboid));
             }
-            table.entries.push(Entry { rule, verdict, lot, boxes: from..table.boxes.len() });
+            table.entries.push(Entry { rule, verdict, kind, lot, boxes: from..table.boxes.len() });
         }
         table.index(task);
         table.carve(task.work())?;
@@ -271,7 +287,8 @@ impl Table {
                         task.c.model.policies[other.policy].overrides.binary_search(&policy).is_ok()
                     })
                 });
-                (Index::new(self.items(lot.entries.clone(), |_| true)), over.collect())
+                let kind = |item: &Item| self.entries.get(item.entry as usize).map_or(ASTRAY, |e| e.kind);
+                (Index::by_kind(self.items(lot.entries.clone(), |_| true), kind), over.collect())
             })
             .collect();
         for (lot, (index, over)) in self.lots.iter_mut().zip(lots) {
@@ -418,13 +435,51 @@ impl Table {
         takers
     }
 
-    /// Hands the boxes of the later entries of its policy that overlap `within` to `visit`, in no particular order.
+    /// The kind of an entry.
+    #[must_use]
+    pub fn kind(&self, entry: usize) -> u32 {
+        self.entries.get(entry).map_or(ASTRAY, |e| e.kind)
+    }
+
+    /// The later entries that give the verdict of this one, and the others.
+    #[must_use]
+    pub fn alike(&self, entry: usize) -> (Option<Kinds>, Kinds) {
+        match self.kind(entry) {
+            ASTRAY => (None, Kinds::All),
+            kind => (Some(Kinds::Only(kind)), Kinds::But(kind)),
+        }
+    }
+
+    /// Hands the boxes of the later entries of its policy that are of these kinds and overlap `within` to `visit`, in no particular
+    /// order, until it returns `false`; whether it came to an end.
+    pub fn later(
+        &self,
+        entry: usize,
+        within: &Cuboid,
+        kinds: Kinds,
+        visit: impl FnMut(&Item) -> bool,
+    ) -> bool {
+        let lot = self.entries.get(entry).and_then(|e| self.lots.get(e.lot));
+        lot.is_none_or(|lot| lot.index.later(within, number(entry), kinds, visit))
+    }
+
+    /// A box of a later entry of its policy that is of these kinds, is kept and holds all of `within`.
+    #[must_use]
+    pub fn holding_later(
+        &self,
+        entry: usize,
+        within: &Cuboid,
+        kinds: Kinds,
+        keep: impl Fn(&Item) -> bool,
+    ) -> Option<Item> {
+        let lot = self.entries.get(entry).and_then(|e| self.lots.get(e.lot))?;
+        lot.index.holding_later(within, number(entry), kinds, keep)
+    }
+
+    /// As [`Table::later`], for all kinds.
     pub fn after(&self, entry: usize, within: &Cuboid, mut visit: impl FnMut(&Item)) {
-        let Some(lot) = self.entries.get(entry).and_then(|e| self.lots.get(e.lot)) else { return };
-        lot.index.overlapping(within, u32::MAX, |item| {
-            if item.entry > number(entry) {
-                visit(item);
-            }
+        self.later(entry, within, Kinds::All, |item| {
+            visit(item);
             true
         });
     }

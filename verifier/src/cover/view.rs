@@ -13,18 +13,14 @@ use crate::cover::redundant;
 use crate::cover::subtract::{Cover, cover};
 use crate::cover::table::{NoTable, Table};
 use crate::encode::matches_on;
-use crate::lookup::{Confirm, Lookup};
+use crate::replay;
 use crate::solver::Fault;
 use crate::verify::Engine;
 use compiler::algebra::Family;
 use compiler::ids::{Id as _, OwnerId, RuleId};
 use rayon::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-
-/// Rules of a view up to which the evaluator itself confirms every living rule, unless all is to be certified: the cost grows with
-/// the square.
-const REPLAYED: usize = 1 << 11;
 
 /// What one view has shown.
 #[derive(Debug, Default)]
@@ -73,6 +69,44 @@ impl<'c> Scenes<'c> {
     }
 }
 
+/// What boxes alone say of tenants' rules, before anything is put into words: ascending, each once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Decided {
+    /// Rules of unordered policies that disagree on some flow.
+    pub conflicts: BTreeSet<(RuleId, RuleId)>,
+    /// Rules that decide nothing.
+    pub dead: BTreeSet<RuleId>,
+    pub redundant: BTreeSet<RuleId>,
+    /// Rules that others overrule on some of their flows.
+    pub overruled: BTreeSet<RuleId>,
+}
+
+/// What a view's boxes decide; `None` if something is too much for them.
+///
+/// # Errors
+/// Z3 fails, where something is left to it.
+pub fn decide(task: Task<'_>, tenant: OwnerId) -> Result<Option<Decided>, Fault> {
+    let Some(tables) = tables(task, tenant, None) else { return Ok(None) };
+    let mut shown = Shown::default();
+    for table in &tables {
+        if matches!(clashes(task, table, &mut shown.pairs)?, Clashes::Exhausted) {
+            return Ok(None);
+        }
+    }
+    let mut scenes = Scenes { task, tenant, made: None };
+    let alive: Vec<AtomicBool> = task.c.model.rules.ids().map(|_| AtomicBool::new(false)).collect();
+    let (dead, mut standing) = lives(task, tenant, &tables, &alive, &mut scenes, &mut shown)?;
+    let judged = redundancy(task, tenant, &tables, &mut scenes, &mut standing)?;
+    let overruled = overruling(task, &tables, &standing, &judged)?;
+    let noted = overruled.into_iter().filter(|(_, how)| matches!(how, Overruled::By(..))).map(|(id, _)| id);
+    Ok(Some(Decided {
+        conflicts: shown.pairs.into_values().map(|(a, b, _)| (a, b)).collect(),
+        dead: dead.into_iter().collect(),
+        redundant: judged.redundant.into_iter().collect(),
+        overruled: noted.collect(),
+    }))
+}
+
 /// Conflicts in a view, its tenant's dead rules, and which platform rules live in it.
 ///
 /// # Errors
@@ -95,26 +129,44 @@ pub fn one_view(task: Task<'_>, tenant: OwnerId, alive: &[AtomicBool]) -> Result
         }
     }
 
+    let (dead, standing) = lives(task, tenant, &tables, alive, &mut scenes, &mut shown)?;
+    let reports: Vec<Option<(Findings, Vec<Certificate>)>> = dead
+        .par_iter()
+        .map(|id| finding(task, Dead::of(task, *id, tables.iter()), *id))
+        .collect::<Result<_, Fault>>()?;
+    for (id, report) in dead.iter().zip(reports) {
+        match report {
+            Some((findings, certificates)) => {
+                shown.findings.append(findings);
+                shown.certificates.extend(certificates);
+            }
+            None => shown.findings.append(shadow::report(task, scenes.get(), *id)?),
+        }
+    }
+    own_rules(task, (tenant, &tables), &mut scenes, standing, &mut shown)?;
+    Ok(Some(shown))
+}
+
+/// The tenant's rules that decide nothing in its view, and what is known of all that are judged.
+fn lives<'c>(
+    task: Task<'c>,
+    tenant: OwnerId,
+    tables: &[Table],
+    alive: &[AtomicBool],
+    scenes: &mut Scenes<'c>,
+    shown: &mut Shown,
+) -> Result<(Vec<RuleId>, BTreeMap<RuleId, Life>), Fault> {
+    let c = task.c;
     let lives = |id: RuleId| alive.get(id.index()).is_some_and(|flag| flag.load(Ordering::Relaxed));
     let rules: Vec<RuleId> = c.views[tenant]
         .iter()
         .flatten()
         .flat_map(|policy| c.model.policies[*policy].rules.iter().copied())
         .collect();
-    let confirm: Vec<Confirm<'_>> = tables
-        .iter()
-        .map(|table| match task.certify || rules.len() <= REPLAYED {
-            true => Confirm::Eval,
-            false => {
-                let ends = (table.axes.src_owner, table.axes.dst_owner);
-                Confirm::Lookup(Lookup::new(c, tenant, ends, table.family))
-            }
-        })
-        .collect();
     let judged: Vec<(RuleId, Option<Alive>)> = rules
         .par_iter()
         .filter(|id| !lives(**id))
-        .map(|id| Ok((*id, decides(task, tables.iter().zip(&confirm), *id)?)))
+        .map(|id| Ok((*id, decides(task, tables.iter(), *id)?)))
         .collect::<Result<_, Fault>>()?;
     let mut dead = Vec::new();
     let mut standing: BTreeMap<RuleId, Life> = BTreeMap::new();
@@ -147,36 +199,21 @@ pub fn one_view(task: Task<'_>, tenant: OwnerId, alive: &[AtomicBool]) -> Result
             Alive::Undecided => shown.undecided.push(id),
         }
     }
-
-    let reports: Vec<Option<(Findings, Vec<Certificate>)>> = dead
-        .par_iter()
-        .map(|id| finding(task, Dead::of(task, *id, tables.iter()), *id))
-        .collect::<Result<_, Fault>>()?;
-    for (id, report) in dead.iter().zip(reports) {
-        match report {
-            Some((findings, certificates)) => {
-                shown.findings.append(findings);
-                shown.certificates.extend(certificates);
-            }
-            None => shown.findings.append(shadow::report(task, scenes.get(), *id)?),
-        }
-    }
-    own_rules(task, (tenant, &tables, &confirm), &mut scenes, standing, &mut shown)?;
-    Ok(Some(shown))
+    Ok((dead, standing))
 }
 
-/// Which of a tenant's living rules are redundant, and on which others overrule it.
-fn own_rules<'c>(
+/// Which of a tenant's living rules are redundant; `standing` learns which are known to be needed.
+fn redundancy<'c>(
     task: Task<'c>,
-    (tenant, tables, confirm): (OwnerId, &[Table], &[Confirm<'_>]),
+    tenant: OwnerId,
+    tables: &[Table],
     scenes: &mut Scenes<'c>,
-    mut standing: BTreeMap<RuleId, Life>,
-    shown: &mut Shown,
-) -> Result<(), Fault> {
+    standing: &mut BTreeMap<RuleId, Life>,
+) -> Result<Judged, Fault> {
     let c = task.c;
     let needed: Vec<bool> = standing
         .par_iter()
-        .map(|(id, life)| Ok(*life == Life::Alive && redundant::needed(task, tables, confirm, *id)?))
+        .map(|(id, life)| Ok(*life == Life::Alive && redundant::needed(task, tables, *id)?))
         .collect::<Result<_, Fault>>()?;
     for (life, needed) in standing.values_mut().zip(needed) {
         if needed {
@@ -189,7 +226,7 @@ fn own_rules<'c>(
     for policy in own {
         let more = rules::judge(task, *policy, &life, &mut |id, gone| match redundant::repeats(
             task,
-            tables.iter().zip(confirm),
+            tables.iter(),
             id,
             gone,
         )? {
@@ -200,6 +237,35 @@ fn own_rules<'c>(
         judged.redundant.extend(more.redundant);
         judged.undecided.extend(more.undecided);
     }
+    Ok(judged)
+}
+
+/// On which of a tenant's rules that stand the rules of others overrule it.
+fn overruling(
+    task: Task<'_>,
+    tables: &[Table],
+    standing: &BTreeMap<RuleId, Life>,
+    judged: &Judged,
+) -> Result<Vec<(RuleId, Overruled)>, Fault> {
+    let left: Vec<RuleId> = standing
+        .iter()
+        .filter(|(id, life)| matches!(life, Life::Alive | Life::Needed) && note::concerns(task, **id))
+        .map(|(id, _)| *id)
+        .filter(|id| !judged.gone.contains(id) && !judged.undecided.contains(id))
+        .collect();
+    let alone: Vec<Alone<'_>> = tables.iter().map(Alone::new).collect();
+    left.par_iter().map(|id| Ok((*id, overruled::find(task, &alone, *id)?))).collect()
+}
+
+/// What is found about a tenant's living rules.
+fn own_rules<'c>(
+    task: Task<'c>,
+    (tenant, tables): (OwnerId, &[Table]),
+    scenes: &mut Scenes<'c>,
+    mut standing: BTreeMap<RuleId, Life>,
+    shown: &mut Shown,
+) -> Result<(), Fault> {
+    let judged = redundancy(task, tenant, tables, scenes, &mut standing)?;
     let reports: Vec<Option<(Findings, Vec<Certificate>)>> = judged
         .redundant
         .par_iter()
@@ -218,24 +284,14 @@ fn own_rules<'c>(
         shown.findings.append(rules::undecided(task, *id));
     }
 
-    let open = |id: &RuleId| matches!(life(*id), Life::Alive | Life::Needed);
-    let left: Vec<RuleId> = standing
-        .keys()
-        .filter(|id| open(id) && note::concerns(task, **id))
-        .filter(|id| !judged.gone.contains(id) && !judged.undecided.contains(id))
-        .copied()
-        .collect();
-    let alone: Vec<Alone<'_>> = tables.iter().map(Alone::new).collect();
-    let overruled: Vec<Overruled> =
-        left.par_iter().map(|id| overruled::find(task, &alone, *id)).collect::<Result<_, Fault>>()?;
-    for (id, overruled) in left.iter().zip(overruled) {
+    for (id, overruled) in overruling(task, tables, &standing, &judged)? {
         match overruled {
             Overruled::No => {}
             Overruled::By(channel, way, flow) => {
-                let note = note::finding(task, tenant, (channel, way), *id, &flow);
+                let note = note::finding(task, tenant, (channel, way), id, &flow);
                 shown.findings.diagnostics.push(note);
             }
-            Overruled::Exhausted => shown.findings.append(note::report(task, scenes.get(), *id)?),
+            Overruled::Exhausted => shown.findings.append(note::report(task, scenes.get(), id)?),
         }
     }
     shown.gone = judged.gone;
@@ -267,9 +323,7 @@ pub fn platform_repeats(
             }
             let tables = if engine == Engine::Boxes { tables(task, *tenant, Some(id)) } else { None };
             let by_boxes = match &tables {
-                Some(tables) => {
-                    redundant::repeats(task, tables.iter().zip(std::iter::repeat(&Confirm::Eval)), id, gone)?
-                }
+                Some(tables) => redundant::repeats(task, tables.iter(), id, gone)?,
                 None => None,
             };
             let repeated = match by_boxes {
@@ -323,11 +377,11 @@ pub fn platform_redundant(
 /// Whether a rule decides a flow in one of a view's tables; `None` if that is too much for boxes.
 fn decides<'t>(
     task: Task<'_>,
-    tables: impl Iterator<Item = (&'t Table, &'t Confirm<'t>)>,
+    tables: impl Iterator<Item = &'t Table>,
     id: RuleId,
 ) -> Result<Option<Alive>, Fault> {
     let mut exhausted = false;
-    for (table, confirm) in tables {
+    for table in tables {
         let Some(entry) = table.find(id) else { continue };
         let region = table.let_through(table.region(entry), table.tier(entry));
         match cover(&region, &table.takers(entry), &table.axes, &mut task.work()) {
@@ -335,7 +389,8 @@ fn decides<'t>(
             Cover::Exhausted => exhausted = true,
             Cover::Left(part) => {
                 let flow = table.axes.flow(&part);
-                if !confirm.deciding(task.c, table.tenant, table.way, &flow).contains(&id) {
+                let shown = |flow| replay::deciding(task.c, table.tenant, table.way, flow).contains(&id);
+                if task.replay && !shown(&flow) {
                     let dump =
                         format!("{id:?} does not decide {flow:?} in {:?} on {:?}", table.tenant, table.way);
                     return Err(Fault::Mismatch { dump });
@@ -357,7 +412,7 @@ pub fn life(task: Task<'_>, tenant: OwnerId, id: RuleId, engine: Engine) -> Resu
         Engine::Z3 => None,
     };
     if let Some(tables) = tables
-        && let Some(life) = decides(task, tables.iter().zip(std::iter::repeat(&Confirm::Eval)), id)?
+        && let Some(life) = decides(task, tables.iter(), id)?
     {
         return Ok(life);
     }

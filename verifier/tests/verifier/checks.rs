@@ -1,6 +1,7 @@
 //! Each check on a small project: code, severity, message, places, help, witness.
 
 use crate::support::{clean, lines, verify};
+use compiler::wire;
 use lang::diag::Diagnostic;
 use partywall_verifier::{Options, Verdicts};
 
@@ -369,16 +370,37 @@ isolate ops from shop transitively";
         d.message,
         "isolation is broken by a chain of 2 flows from `shop` to `ops` through `payments`"
     );
+    let texts = |d: &Diagnostic| -> Vec<String> { d.chain.iter().map(|hop| hop.text.clone()).collect() };
     assert_eq!(
-        d.notes,
+        texts(&d),
         [
-            "hop 1: 10.1.0.5 of `shop` to 10.1.0.0 of `payments`: tcp 10.1.0.5:32768 -> 100.64.0.0:443 in shop via `edge` \
+            "10.1.0.5 of `shop` to 10.1.0.0 of `payments`: tcp 10.1.0.5:32768 -> 100.64.0.0:443 in shop via `edge` \
              is allowed by `s.pay`",
-            "hop 2: 10.1.0.0 of `payments` to 10.3.0.0 of `ops`: tcp 10.1.0.0:32768 -> 100.64.3.0:22 in payments via `edge` \
+            "10.1.0.0 of `payments` to 10.3.0.0 of `ops`: tcp 10.1.0.0:32768 -> 100.64.3.0:22 in payments via `edge` \
              is allowed by `p.admin`",
         ]
     );
     assert_eq!(d.rules, ["payments.expose#1#1", "s.pay", "ops.expose#1#1", "p.admin"]);
+    let hop = |at: usize| {
+        (d.chain[at].opened.as_deref(), d.chain[at].rules.as_slice(), &*d.chain[at].witness.human)
+    };
+    let names = |names: &[&str]| -> Vec<String> { names.iter().map(|name| (*name).to_owned()).collect() };
+    assert_eq!(
+        hop(0),
+        (
+            Some("payments.expose#1#1"),
+            &*names(&["s.pay", "payments.expose#1#1"]),
+            "tcp 10.1.0.5:32768 -> 100.64.0.0:443 in shop"
+        )
+    );
+    assert_eq!(
+        hop(1),
+        (
+            Some("ops.expose#1#1"),
+            &*names(&["p.admin", "ops.expose#1#1"]),
+            "tcp 10.1.0.0:32768 -> 100.64.3.0:22 in payments"
+        )
+    );
     // Only hosts beyond those that the shop reaches may go on: no chain.
     let apart = chain.replace("api & 10.1.0.0/28 -> ops.desk", "api & 10.1.0.16/28 -> ops.desk");
     assert_eq!(found(&apart), [""; 0]);
@@ -387,12 +409,20 @@ isolate ops from shop transitively";
         "{apart}\npolicy q for payments in tenant {{ inside: allow api & 10.1.0.3 -> api & 10.1.0.20 : tcp/8 }}"
     );
     let d = only(&joined);
-    assert_eq!(d.notes.len(), 3, "{:#?}", d.notes);
+    assert_eq!(d.chain.len(), 3, "{:#?}", texts(&d));
     assert!(
-        d.notes[1].starts_with("hop 2: 10.1.0.3 of `payments` to 10.1.0.20 of `payments`"),
+        texts(&d)[1].starts_with("10.1.0.3 of `payments` to 10.1.0.20 of `payments`"),
         "{:#?}",
-        d.notes
+        texts(&d)
     );
+    assert_eq!((d.chain[1].opened.as_deref(), &*d.chain[1].rules), (None, &*names(&["q.inside"])));
+    // Each is what the evaluator says of its packet.
+    let (c, _) = crate::support::compile(&format!("{BASE}{joined}"));
+    let evaluator = wire::Evaluator::new(&c);
+    for hop in &d.chain {
+        let said = evaluator.line(&hop.witness.packet_json);
+        assert_eq!(said, (hop.witness.decision_json.clone(), false));
+    }
     assert_eq!(found(&joined.replace("transitively", "")), [""; 0]);
 }
 

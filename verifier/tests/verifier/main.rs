@@ -20,6 +20,7 @@ mod encoding;
 mod engines;
 mod examples;
 mod flows;
+mod hard;
 mod invariants;
 mod paths;
 mod paths_random;
