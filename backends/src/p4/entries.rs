@@ -1,0 +1,217 @@
+//! Table entries, as values: what the two files of entries hold.
+
+use super::program::{MatchKind, Program, Table};
+use std::collections::BTreeMap;
+
+/// How one field of a key is matched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Match {
+    Exact(u128),
+    /// Value without host bits, and how many bits count.
+    Lpm(u128, u8),
+    /// Both inclusive.
+    Range(u128, u128),
+}
+
+/// One entry. INVARIANT: fields and parameters are in the order of the program's declarations.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    pub table: String,
+    pub key: Vec<Match>,
+    /// The larger wins, from 1; 0 where no field is matched by range.
+    pub priority: u32,
+    pub action: String,
+    pub params: Vec<u128>,
+}
+
+/// Table, key and priority.
+pub type Place = (String, Vec<Match>, u32);
+/// Action, parameters, and what the entry is for.
+pub type Said = (String, Vec<u128>, String);
+
+/// A node's entries, by table and key, each with what it is for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Entries {
+    /// What the default action of table `generation` is set to once all entries are in.
+    pub generation: u16,
+    pub by_key: BTreeMap<Place, Said>,
+    /// What was put twice with two meanings.
+    pub contradictions: Vec<String>,
+}
+
+impl Entries {
+    /// Adds an entry; its generation is put first.
+    pub fn put(&mut self, table: &str, key: Vec<Match>, action: &str, params: Vec<u128>, note: &str) {
+        self.put_prioritised(table, key, 0, action, params, note);
+    }
+
+    pub fn put_prioritised(
+        &mut self,
+        table: &str,
+        mut key: Vec<Match>,
+        priority: u32,
+        action: &str,
+        params: Vec<u128>,
+        note: &str,
+    ) {
+        key.insert(0, Match::Exact(u128::from(self.generation)));
+        let place = (table.to_owned(), key, priority);
+        if let Some((known, values, _)) = self.by_key.get(&place) {
+            if known != action || *values != params {
+                self.contradictions
+                    .push(format!("{table} {:?}: {known} {values:?}, {action} {params:?}", place.1));
+            }
+            return;
+        }
+        self.by_key.insert(place, (action.to_owned(), params, note.to_owned()));
+    }
+
+    /// How many there are in a table.
+    #[must_use]
+    pub fn count(&self, table: &str) -> u64 {
+        self.by_key.keys().filter(|(name, _, _)| name == table).count() as u64
+    }
+
+    /// In the order of tables, keys and priorities, with their notes.
+    pub fn iter(&self) -> impl Iterator<Item = (Entry, &str)> {
+        self.by_key.iter().map(|((table, key, priority), (action, params, note))| {
+            let (table, key, action) = (table.clone(), key.clone(), action.clone());
+            (Entry { table, key, priority: *priority, action, params: params.clone() }, note.as_str())
+        })
+    }
+
+    /// The same entries under another generation.
+    pub fn renumber(&mut self, generation: u16) {
+        self.generation = generation;
+        let old = std::mem::take(&mut self.by_key);
+        self.by_key = old
+            .into_iter()
+            .map(|((table, mut key, priority), value)| {
+                if let Some(first) = key.first_mut() {
+                    *first = Match::Exact(u128::from(generation));
+                }
+                ((table, key, priority), value)
+            })
+            .collect();
+    }
+}
+
+/// What is wrong with an entry for this program.
+///
+/// # Errors
+/// One sentence.
+pub fn fits(program: &Program, entry: &Entry) -> Result<(), String> {
+    let Some((_, table)) = program.table(&entry.table) else {
+        return Err(format!("there is no table `{}`", entry.table));
+    };
+    if table.keys.len() != entry.key.len() {
+        return Err(format!("table `{}` has {} fields", table.name, table.keys.len()));
+    }
+    for (field, found) in table.keys.iter().zip(&entry.key) {
+        let max = max(field.width);
+        let right = match (field.kind, *found) {
+            (MatchKind::Exact, Match::Exact(value)) => value <= max,
+            (MatchKind::Lpm, Match::Lpm(value, bits)) => {
+                bits <= field.width && value <= max && value & !prefix_mask(field.width, bits) == 0
+            }
+            (MatchKind::Range, Match::Range(lo, hi)) => lo <= hi && hi <= max,
+            _ => false,
+        };
+        if !right {
+            return Err(format!("{found:?} is no match of `{}` in table `{}`", field.name, table.name));
+        }
+    }
+    if table.prioritised() != (entry.priority > 0) {
+        return Err(format!("priority {} in table `{}`", entry.priority, table.name));
+    }
+    let Some((at, action)) = program.action(&entry.action) else {
+        return Err(format!("there is no action `{}`", entry.action));
+    };
+    if !table.actions.iter().any(|(a, default_only)| *a == at && !default_only) {
+        return Err(format!("table `{}` has no entries with action `{}`", table.name, action.name));
+    }
+    if action.params.len() != entry.params.len()
+        || action.params.iter().zip(&entry.params).any(|(p, v)| *v > max(p.width))
+    {
+        return Err(format!("the parameters of `{}` in table `{}`", action.name, table.name));
+    }
+    Ok(())
+}
+
+/// The largest value of a width.
+#[must_use]
+pub fn max(width: u8) -> u128 {
+    if width >= 128 { u128::MAX } else { (1 << width) - 1 }
+}
+
+/// The first `bits` of a field of this width.
+#[must_use]
+pub fn prefix_mask(width: u8, bits: u8) -> u128 {
+    max(width) & !max(width.saturating_sub(bits))
+}
+
+/// How a table's entries are found by a packet's values.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    /// Tables without ranges: per prefix length, longest first, the values of all fields under their masks.
+    exact: Vec<(Option<u8>, ByValues)>,
+    /// Tables with ranges, the highest priority first.
+    ranges: Vec<(u32, Vec<Match>, Found)>,
+}
+
+type ByValues = BTreeMap<Vec<u128>, Found>;
+
+/// An action by number, and its parameters.
+pub(super) type Found = (usize, Vec<u128>);
+
+impl Index {
+    pub fn new(program: &Program, table: &Table, entries: &[&Entry]) -> Self {
+        let mut out = Self::default();
+        let mut by_length: BTreeMap<Option<u8>, ByValues> = BTreeMap::new();
+        for entry in entries {
+            let Some((action, _)) = program.action(&entry.action) else { continue };
+            let found = (action, entry.params.clone());
+            if table.prioritised() {
+                out.ranges.push((entry.priority, entry.key.clone(), found));
+                continue;
+            }
+            let length = entry.key.iter().find_map(|m| match m {
+                Match::Lpm(_, bits) => Some(*bits),
+                _ => None,
+            });
+            let values = entry.key.iter().map(|m| match *m {
+                Match::Exact(v) | Match::Lpm(v, _) | Match::Range(v, _) => v,
+            });
+            by_length.entry(length).or_default().insert(values.collect(), found);
+        }
+        out.ranges.sort_by_key(|(priority, ..)| std::cmp::Reverse(*priority));
+        out.exact = by_length.into_iter().rev().collect();
+        out
+    }
+
+    pub fn get(&self, table: &Table, values: &[u128]) -> Option<&Found> {
+        if table.prioritised() {
+            let holds = |m: &Match, v: u128| match *m {
+                Match::Exact(want) => want == v,
+                Match::Range(lo, hi) => lo <= v && v <= hi,
+                Match::Lpm(..) => false,
+            };
+            let mut fitting = self.ranges.iter();
+            return fitting
+                .find(|(_, key, _)| key.iter().zip(values).all(|(m, v)| holds(m, *v)))
+                .map(|(_, _, found)| found);
+        }
+        self.exact.iter().find_map(|(length, entries)| {
+            let masked: Vec<u128> = match length {
+                None => values.to_vec(),
+                Some(bits) => table
+                    .keys
+                    .iter()
+                    .zip(values)
+                    .map(|(k, v)| if k.kind == MatchKind::Lpm { v & prefix_mask(k.width, *bits) } else { *v })
+                    .collect(),
+            };
+            entries.get(&masked)
+        })
+    }
+}
