@@ -52,16 +52,17 @@ need() {
   return 1
 }
 
-# What the build needs: a linker, and Z3 with its headers.
+# What the build needs: a linker, Z3 and, for libbpf, libelf and zlib with their headers.
 need_build() {
   [ -d "$HOME/.cargo/bin" ] && PATH="$HOME/.cargo/bin:$PATH"
   have cargo || die "no Rust toolchain: install one (rustup, stable, 1.88 or later) and run this again"
-  need cc=gcc cc=libc6-dev pkg-config=pkg-config lib:z3=libz3-dev || exit 2
+  need cc=gcc cc=libc6-dev make=make pkg-config=pkg-config lib:z3=libz3-dev lib:libelf=libelf-dev lib:zlib=zlib1g-dev || exit 2
 }
 
 # What the lab needs besides.
 need_lab() {
-  need nft=nftables ip=iproute2 ping=iputils-ping
+  need nft=nftables ip=iproute2 ping=iputils-ping bpftool=bpftool shellcheck=shellcheck \
+    clang-14=clang-14 llvm-strip-14=llvm-14 lib:libbpf=libbpf-dev
 }
 
 # lab_privilege: prints nothing and succeeds if network namespaces can be made, else says what is missing.

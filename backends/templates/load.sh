@@ -1,0 +1,179 @@
+#!/bin/sh
+@HEAD@
+#
+# The program and this folder's maps into the kernel, with bpftool, ip and tc alone. Exit status 0: the generation runs; 2: a step
+# was refused, standard error says which, and what ran before runs on. May be repeated.
+#
+# PARTYWALL_BPF names the folder for what stays, on a BPF file system; /sys/fs/bpf/partywall if it does not.
+set -u
+
+OBJECT=@OBJECT@
+UNDERLAY=@UNDERLAY@
+PORT=@PORT@
+ROUTER_MAC=@ROUTER_MAC@
+# number:name:kind
+DEVICES='@DEVICES@'
+# name:type:key:value:entries:flags:count
+MAPS='@MAPS@'
+
+dir=$(cd "$(dirname "$0")" && pwd)
+pins=${PARTYWALL_BPF:-/sys/fs/bpf/partywall}
+PATH=$PATH:/usr/sbin:/sbin
+work=$(mktemp -d) || exit 2
+trap 'rm -rf "$work"' EXIT
+
+say() { printf 'load.sh: %s\n' "$*" >&2; }
+refused() {
+  say "$*"
+  exit 2
+}
+
+for tool in bpftool ip tc od awk; do
+  command -v "$tool" >/dev/null || refused "$tool is not here"
+done
+mkdir -p "$pins" 2>/dev/null || refused "$pins cannot be made: is a BPF file system mounted there?"
+
+# Four bytes of a number, lowest first, as bpftool reads them.
+word() {
+  printf '%d %d %d %d' $(($1 & 255)) $(($1 >> 8 & 255)) $(($1 >> 16 & 255)) $(($1 >> 24 & 255))
+}
+
+# The program: loaded once, its lasting maps kept when another one replaces it.
+program=$pins/program-$OBJECT
+if ! [ -e "$program/pw_fabric" ]; then
+  rm -rf "$program"
+  if [ -e "$pins/maps/cell" ]; then
+    set --
+    for map in "$pins"/maps/*; do
+      set -- "$@" map name "$(basename "$map")" pinned "$map"
+    done
+    bpftool prog loadall "$dir/partywall.bpf.o" "$program" type classifier "$@" || refused 'the program was not loaded'
+  else
+    rm -rf "$pins/maps"
+    bpftool prog loadall "$dir/partywall.bpf.o" "$program" type classifier pinmaps "$pins/maps" ||
+      refused 'the program was not loaded'
+  fi
+fi
+
+# The generation that runs: number and slot.
+bytes=$(bpftool -j map lookup pinned "$pins/maps/cell" key 0 0 0 0 | sed -n 's/.*"value":\[\([^]]*\)\].*/\1/p' | tr -d '"' | tr ',' ' ')
+running=''
+at=0
+for byte in $bytes; do
+  # The two highest bytes are never reached.
+  [ "$at" -lt 48 ] && running=$((${running:-0} + (byte << at)))
+  at=$((at + 8))
+done
+[ -n "$running" ] || refused 'the map cell cannot be read'
+number=$((running / 2 + 1))
+slot=$((1 - running % 2))
+[ "$running" -ne 0 ] || slot=0
+
+# Nobody may still be in the slot that is filled: the kernel waits for that when an outer map changes.
+staged=$pins/slot$slot
+mkdir -p "$staged"
+rm -f "$staged"/*
+bpftool map create "$staged/grace" type array key 4 value 4 entries 1 name pw_grace flags 0x1000 || refused 'the map grace'
+bpftool map update pinned "$pins/maps/grace" key 0 0 0 0 value pinned "$staged/grace" || refused 'the map grace'
+
+# One image as commands for bpftool: 36 bytes of head, then keys and values.
+fill() {
+  [ "$5" -gt 0 ] || return 0
+  od -An -v -tx1 "-w$(($2 + $3))" -j36 "-N$((($2 + $3) * $5))" "$4" |
+    awk -v pin="$1" -v k="$2" '{ s = "map update pinned " pin " key hex"
+      for (i = 1; i <= k; i++) s = s " " $i
+      s = s " value hex"
+      for (i = k + 1; i <= NF; i++) s = s " " $i
+      print s }' >"$work/batch"
+  bpftool batch file "$work/batch" >/dev/null
+}
+
+missing=''
+for map in $MAPS; do
+  IFS=: read -r name type key value entries flags count <<EOF
+$map
+EOF
+  short=$(printf 'pw_%s' "$name" | cut -c1-15)
+  bpftool map create "$staged/$name" type "$type" key "$key" value "$value" entries "$entries" name "$short" flags "$flags" ||
+    refused "the map $name was not made"
+  case $name in
+    ifindexes | devices)
+      for device in $DEVICES; do
+        at=${device%%:*}
+        dev=${device#*:}
+        dev=${dev%:*}
+        index=$(cat "/sys/class/net/$dev/ifindex" 2>/dev/null) || {
+          [ "$name" = devices ] || missing="$missing $dev"
+          continue
+        }
+        # shellcheck disable=SC2046 # bytes apart
+        if [ "$name" = ifindexes ]; then
+          bpftool map update pinned "$staged/$name" key $(word "$index") value $(word "$at")
+        else
+          bpftool map update pinned "$staged/$name" key $(word "$at") value $(word "$index")
+        fi || refused "the map $name was not filled"
+      done
+      ;;
+    hosts)
+      # Sixteen bytes each, an IPv4 address in the first four.
+      {
+        ip -4 -o address show | awk '{ split($4, a, "[./]"); print a[1], a[2], a[3], a[4], "0 0 0 0 0 0 0 0 0 0 0 0" }'
+        [ ! -e /proc/net/if_inet6 ] || awk '{ s = ""; for (i = 1; i < 32; i += 2) s = s " 0x" substr($1, i, 2); print s }' /proc/net/if_inet6
+      } | sort -u | awk -v pin="$staged/$name" '{ print "map update pinned " pin " key " $0 " value 1 0 0 0" }' >"$work/batch"
+      bpftool batch file "$work/batch" >/dev/null || refused 'the map hosts was not filled'
+      ;;
+    *) fill "$staged/$name" "$key" "$value" "$dir/maps/$name.img" "$count" || refused "the map $name was not filled" ;;
+  esac
+done
+
+# The VXLAN device before the maps that name it.
+if ! [ -e /sys/class/net/pwvx ]; then
+  ip link add name pwvx address "$ROUTER_MAC" type vxlan external dstport "$PORT" nolearning || refused 'the device pwvx was not made'
+fi
+ip link set dev pwvx mtu 65000 addrgenmode none || refused 'the device pwvx was not set up'
+ip link set dev pwvx up || refused 'the device pwvx is not up'
+index=$(cat /sys/class/net/pwvx/ifindex) || refused 'the device pwvx is not there'
+# shellcheck disable=SC2046
+bpftool map update pinned "$staged/devices" key 0 0 0 0 value $(word "$index") || refused 'the map devices was not filled'
+# shellcheck disable=SC2046
+bpftool map update pinned "$staged/ifindexes" key $(word "$index") value 0 0 0 0 || refused 'the map ifindexes was not filled'
+
+for map in $MAPS; do
+  name=${map%%:*}
+  bpftool map update pinned "$pins/maps/$name" key "$slot" 0 0 0 value pinned "$staged/$name" || refused "slot $slot of $name"
+done
+
+attach() {
+  tc qdisc show dev "$1" | grep -q 'qdisc clsact' || tc qdisc add dev "$1" clsact || refused "clsact on $1"
+  tc filter replace dev "$1" ingress pref 1 handle 1 protocol all bpf direct-action object-pinned "$program/$2" ||
+    refused "the program on $1"
+}
+attach pwvx pw_fabric
+[ -e "/sys/class/net/$UNDERLAY" ] || refused "the underlay device $UNDERLAY is not there"
+attach "$UNDERLAY" pw_underlay
+for device in $DEVICES; do
+  dev=${device#*:}
+  kind=${dev##*:}
+  dev=${dev%:*}
+  [ -e "/sys/class/net/$dev" ] || continue
+  if [ "$kind" = workload ]; then
+    attach "$dev" pw_workload
+    ip link set dev "$dev" address "$ROUTER_MAC" addrgenmode none || refused "the device $dev"
+    ip address replace 169.254.1.1/32 dev "$dev" scope link || refused "the address of $dev"
+    ip address replace fe80::1/64 dev "$dev" nodad || refused "the address of $dev"
+  else
+    attach "$dev" pw_outside
+    # So that the kernel tells the program which addresses are its own; it never gets to forward anything.
+    for family in ipv4 ipv6; do
+      [ ! -e "/proc/sys/net/$family/conf/$dev/forwarding" ] || printf '1' >"/proc/sys/net/$family/conf/$dev/forwarding" ||
+        refused "forwarding of $dev"
+    done
+  fi
+done
+
+# The flip: one write, which each packet reads once.
+value=$((number * 2 + slot))
+# shellcheck disable=SC2046
+bpftool map update pinned "$pins/maps/cell" key 0 0 0 0 value $(word "$value") $(word $((value >> 32))) || refused 'the flip'
+[ -z "$missing" ] || say "not there, and left out:$missing"
+exit 0
