@@ -1,7 +1,9 @@
 //! The files of a build and their manifest. Nothing is written here.
 
 use crate::Backend;
+use crate::ebpf::Ebpf;
 use crate::nft::Nft;
+use crate::p4::P4;
 use compiler::Compiled;
 use compiler::ids::NodeId;
 use lang::diag::Diagnostic;
@@ -19,9 +21,19 @@ pub struct Artifact {
     pub bytes: Vec<u8>,
 }
 
+/// What nodes run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Target {
+    Nft,
+    Ebpf,
+    P4,
+}
+
 /// What is built.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
+    /// For these targets, side by side; none: nft.
+    pub targets: BTreeSet<Target>,
     /// Names of nodes; empty: all.
     pub nodes: BTreeSet<String>,
     /// The version of the tool, for the manifest.
@@ -69,7 +81,43 @@ pub struct NodeManifest {
     pub instances: Vec<String>,
 }
 
-/// Builds the nft target of the nodes asked for. All that an error names is found, over all nodes.
+/// A node's files, and the manifest's lists of names and of instances.
+type Printed = (Vec<Artifact>, BTreeMap<String, String>, Vec<String>);
+
+/// One node for all targets asked for.
+fn node(
+    compiled: &Compiled,
+    sources: &Sources,
+    request: &Request,
+    id: NodeId,
+    down: &[NodeId],
+) -> Result<Printed, Vec<Diagnostic>> {
+    let usual = BTreeSet::from([Target::Nft]);
+    let targets = if request.targets.is_empty() { &usual } else { &request.targets };
+    let (mut files, mut names, mut instances) = (Vec::new(), BTreeMap::new(), Vec::new());
+    for target in targets {
+        match target {
+            Target::Nft => {
+                let model = Nft.lower(compiled, sources, id, down)?;
+                files.extend(Nft.print(&model));
+                (names, instances) = (model.names, model.instances);
+            }
+            Target::Ebpf => {
+                let model = Ebpf.lower(compiled, sources, id, down)?;
+                files.extend(Ebpf.print(&model));
+                instances = model.node.instances;
+            }
+            Target::P4 => {
+                let model = P4.lower(compiled, sources, id, down)?;
+                files.extend(P4.print(&model));
+                instances = model.instances;
+            }
+        }
+    }
+    Ok((files, names, instances))
+}
+
+/// Builds the nodes asked for. All that an error names is found, over all nodes.
 ///
 /// # Errors
 /// PW0801: what the target cannot express exactly.
@@ -93,10 +141,7 @@ pub fn build(compiled: &Compiled, sources: &Sources, request: &Request) -> Resul
         .collect();
     let built: Vec<_> = wanted
         .into_par_iter()
-        .map(|(id, name)| {
-            let model = Nft.lower(compiled, sources, id, &down);
-            (name, model.map(|model| (Nft.print(&model), model.names, model.instances)))
-        })
+        .map(|(id, name)| (name, node(compiled, sources, request, id, &down)))
         .collect();
     for (name, node) in built {
         match node {

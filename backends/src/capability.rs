@@ -50,7 +50,11 @@ pub const NFT: &[Capability] = &[
         "`expose`, `as`, `clients as` between tenants",
         "1:1 translation by conntrack, ICMP errors included",
     ),
-    refused("`clients as` for an external", ""),
+    exact("`clients as` for an external", "prefix by prefix"),
+    refused(
+        "`clients as` for an external on several instances",
+        "senders could not tell whose bucket a reply is in",
+    ),
     refused(
         "two tenants with equal addresses, each presented to the other under one prefix through one node",
         "their tuples could not be told apart",
@@ -66,7 +70,12 @@ pub const NFT: &[Capability] = &[
         "steered by routing marks; what arrives another way is `bad-vtep`",
     ),
     exact("`affinity symmetric`", "jhash buckets of the real ends"),
-    refused("`affinity flow`, `affinity source` with several instances", ""),
+    exact(
+        "`affinity flow`",
+        "jhash buckets of the real ends with their ports; ICMP errors by the connection that they quote",
+    ),
+    refused("`affinity flow` with `masquerade`, on several instances", "a masquerade changes ports"),
+    refused("`affinity source` on several instances", "it needs `stateless`"),
     exact("`stateful`", ""),
     refused("`stateless`", ""),
     exact(
@@ -81,13 +90,18 @@ pub const NFT: &[Capability] = &[
     exact("`encap vxlan`, underlay IPv4 or IPv6", ""),
     refused("`encap geneve`", "iproute2 has no Geneve device with static neighbours"),
     exact("`log`", "nft log, ten a second per rule and verdict, first packet of a connection"),
+    exact("TTL and path MTU errors of nodes and gateways; TCP MSS", ""),
     stricter(
-        "TTL and path MTU errors from gateways and destination nodes",
-        "not delivered; TCP MSS is clamped on every node",
+        "path MTU errors about replies to a masquerade address",
+        "not sent: no table leads on from an address that stands for many",
     ),
     stricter(
-        "the same errors from the workload's own node",
-        "they come from 169.254.1.1 and fe80::1 instead of the segment's router address",
+        "errors of a workload's own node about packets steered through a gateway inside the tenant",
+        "not delivered",
+    ),
+    stricter(
+        "neighbour solicitations",
+        "answered for the router addresses, fe80::1 and endpoints of the own segment, not of the tenant's others",
     ),
     stricter(
         "ICMP errors from outside, by routers that no route of the tenant covers",
@@ -101,6 +115,126 @@ pub const NFT: &[Capability] = &[
     exact(
         "sweeping what a generation no longer has",
         "`apply.sh` alone leaves neighbours, FDB entries and addresses, which open nothing; `partywall apply` takes them away",
+    ),
+    exact("rule and reason counters", ""),
+];
+
+/// The target `p4`.
+pub const P4: &[Capability] = &[
+    exact("`allow`, `deny`, `pass`, tiers, `overrides`", "every verdict is the reference evaluator's"),
+    exact("IPv4, IPv6, overlapping tenants", ""),
+    exact("TCP, UDP, SCTP with ports and `from`; other protocols by number", ""),
+    exact(
+        "replies",
+        "packets that look like answers to an allowed connection are let through; TCP needs ACK or RST and never SYN \
+         without ACK. Where that admits more than the policy lets open a connection it is PW0801, unless the fabric \
+         says `stateless-replies`; then every set is listed in `entries.txtpb`",
+    ),
+    refused(
+        "two ways for packets that may open a connection and may answer one",
+        "nobody could tell which it is",
+    ),
+    stricter(
+        "ICMP and ICMPv6",
+        "echo, timestamp, address mask, information and node information are answered; other types as far as a rule allows them",
+    ),
+    stricter(
+        "ICMP errors about a known connection",
+        "only where a rule allows their type, and never through a gateway of this target",
+    ),
+    stricter("addresses without a declared endpoint", "`no-route` as a destination, `spoof` as a source"),
+    stricter("IPv4 options, IPv6 extension headers", "`invalid`"),
+    stricter("fragments", "`fragment`"),
+    stricter(
+        "IPv6 neighbour discovery",
+        "not answered: workloads need a static neighbour entry for their router",
+    ),
+    exact("ARP", "answered for every other address of the segment"),
+    refused("endpoints without `mac`", "a switch without state resolves no neighbours"),
+    exact("`expose`, `as`, `clients as` between tenants", "1:1 translation by prefix, checksums updated"),
+    refused("`clients as` for an external", ""),
+    exact("`route … via`, exposures to externals, on nodes with endpoints", ""),
+    refused(
+        "`attach`, `masquerade` on a gateway node of this target",
+        "a next hop's MAC is no part of the policy",
+    ),
+    exact("`route … direct`", ""),
+    exact("`allow … via G` inside a tenant", "what arrives another way is `bad-vtep`"),
+    exact("`affinity symmetric`", "jhash buckets of the real ends"),
+    refused("`affinity flow`, `affinity source` with several instances", ""),
+    refused("an instance of a `stateful` gateway", ""),
+    exact("`stateless`", "if the fabric says `stateless-replies`"),
+    exact(
+        "`on-failure`, live instances",
+        "`build --down NODE`; a dead instance's buckets go to the next by rendezvous, or nowhere (`no-route`)",
+    ),
+    exact("`encap vxlan`, underlay IPv4 or IPv6", ""),
+    refused("`encap geneve`", ""),
+    stricter(
+        "TTL and path MTU errors",
+        "`ttl` and `too-big` are counted and not answered; TCP MSS is not clamped",
+    ),
+    stricter(
+        "a bound on connections for each tenant (`ct-full`)",
+        "there are none to bound: nothing is remembered",
+    ),
+    stricter("`log`", "counted under the rule's name; nothing is written"),
+    exact("rule and reason counters", "by index; `entries.txtpb` names the rules"),
+];
+
+/// The target `ebpf`.
+pub const EBPF: &[Capability] = &[
+    exact("`allow`, `deny`, `pass`, tiers, `overrides`", "every verdict is the reference evaluator's"),
+    exact("IPv4, IPv6, overlapping tenants", ""),
+    exact("TCP, UDP, SCTP with ports and `from`; other protocols by number", ""),
+    stricter(
+        "ICMP and ICMPv6",
+        "errors pass with the connection that they quote, others are `invalid`; types that are neither query nor answer are \
+         decided packet by packet",
+    ),
+    stricter("addresses without a declared endpoint", "`no-route` as a destination, `spoof` as a source"),
+    stricter("IPv4 options, IPv6 extension headers", "`invalid`; fragment headers are understood"),
+    stricter("fragments", "pass in order after their first; others are dropped, and so is what overlaps"),
+    exact("`expose`, `as`, `clients as` between tenants", "1:1 translation, ICMP errors included"),
+    stricter(
+        "two translations that would show one connection's addresses and ports twice to one provider",
+        "the later connection is `ct-full` while the earlier lasts",
+    ),
+    refused("`clients as` for an external", ""),
+    refused(
+        "two tenants with equal addresses, each presented to the other under one prefix through one node",
+        "shared with the nft target",
+    ),
+    exact("`route … via`, `attach`, `masquerade`", ""),
+    stricter(
+        "`masquerade` of protocols without ports, and of SCTP",
+        "of the hosts behind one address, one at a time can speak to a destination (and from a port)",
+    ),
+    exact("`route … direct`", ""),
+    exact("`allow … via G` inside a tenant", "what arrives another way is `bad-vtep`"),
+    exact("`affinity symmetric`", "jhash buckets of the real ends"),
+    exact(
+        "`affinity flow`",
+        "jhash buckets of the real ends with their ports; `masquerade` with it is PW0801",
+    ),
+    refused("`affinity source` with several instances", ""),
+    exact("`stateful`", "TCP windows and transport checksums are left to the ends"),
+    refused("`stateless`", ""),
+    exact("`on-failure`, live instances", "`build --down NODE`"),
+    refused("workloads of one node that reach more than 16 gateway nodes", "shared with the nft target"),
+    refused(
+        "device names with other bytes than letters, digits, `_`, `.`, `-`, `@`, `+`, or like `pwv10010`",
+        "shared with the nft target",
+    ),
+    exact("`encap vxlan`, underlay IPv4 or IPv6", ""),
+    refused("`encap geneve`", ""),
+    exact("`log`", "ring buffer, ten a second per rule and verdict, first packet of a connection"),
+    stricter("TTL and path MTU errors", "not answered; TCP MSS is clamped on every node"),
+    stricter("packets over the MTU without DF", "dropped, not fragmented"),
+    stricter(
+        "a bound on connections for each tenant (`ct-full`)",
+        "65,536 on each node for each tenant or external that opens them, less where more than 16 share a node's \
+         1,048,576",
     ),
     exact("rule and reason counters", ""),
 ];

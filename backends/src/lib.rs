@@ -4,11 +4,14 @@
 
 pub mod artifacts;
 pub mod capability;
+pub mod ebpf;
 pub mod iproute2;
+pub mod linux;
 pub mod names;
 pub mod nft;
+pub mod p4;
 
-pub use artifacts::{Artifact, Bundle, Request, build};
+pub use artifacts::{Artifact, Bundle, Request, Target, build};
 pub use capability::{Capability, Level};
 
 use compiler::Compiled;

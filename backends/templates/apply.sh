@@ -11,6 +11,8 @@ WORKLOADS='@WORKLOADS@'
 OUTSIDE='@OUTSIDE@'
 # Connections that the bounds of all tenants here allow together.
 CONNECTIONS=@CONNECTIONS@
+newline='
+'
 
 case $0 in
 */*) cd "${0%/*}" ;;
@@ -21,10 +23,33 @@ fail() {
     exit 2
 }
 
+# Sets `listing` to what stands in table $1 partywall, less the elements; empty if there is no such table. Asked for one
+# table or chain, nft fetches every element first; asked for the ruleset without them, it does not. Should it be unable to
+# print what others have there, it is asked for ours alone.
+listed() {
+    if ! listing=$newline$(nft -t list ruleset "$1" 2>/dev/null); then
+        listing=$newline$(nft list tables) || return 1
+        case $listing$newline in
+        *"${newline}table $1 partywall$newline"*) ;;
+        *) listing='' && return 0 ;;
+        esac
+        listing=$newline$(nft -t list table "$1" partywall) || return 1
+    fi
+    case $listing in
+    *"${newline}table $1 partywall {"*)
+        listing=${listing#*"${newline}table $1 partywall {"}
+        listing=${listing%%"$newline}"*}
+        ;;
+    *) listing='' ;;
+    esac
+}
+
 # Sets `slot` and `suffix` to those of the running generation; empty before the first.
 running() {
     slot='' suffix=''
-    rule=$(nft list chain inet partywall flip_raw 2>/dev/null) || return 0
+    listed inet || fail 'nft does not tell what is there; nothing has changed'
+    rule=${listing#*"$newline	chain flip_raw {"}
+    rule=${rule%%\}*}
     case $rule in
     *'meta mark set 0x00000000'*) slot=0 ;;
     *'meta mark set 0x00000001'*) slot=1 ;;
@@ -54,6 +79,8 @@ room() {
 settings() {
     setting ipv4/conf/all/rp_filter 0
     setting ipv4/conf/all/send_redirects 0
+    # A neighbour that is asked alone is answered for only then, and only where there is an entry for it.
+    setting ipv6/conf/all/proxy_ndp 1
     # What the kernel answers to a tenant's packet goes by that tenant's table.
     setting ipv4/fwmark_reflect 1
     setting ipv6/fwmark_reflect 1
@@ -61,6 +88,10 @@ settings() {
         setting "ipv4/conf/$dev/rp_filter" 0
         setting "ipv4/conf/$dev/send_redirects" 0
         setting "ipv6/conf/$dev/accept_ra" 0
+    done
+    # Whose source is whose is said in `decide`: the kernel need not look up the way back as well.
+    for dev in $DEVICES $WORKLOADS; do
+        setting "ipv4/conf/$dev/accept_local" 1
     done
     for dev in $WORKLOADS; do
         setting "ipv4/conf/$dev/proxy_arp" 1
@@ -74,11 +105,28 @@ settings() {
     setting ipv6/conf/all/forwarding 1
 }
 
+# Sets `state` to what `ip` says of device $1; fails if it is not there.
+link() {
+    case $known in
+    *"$newline$1 "*) ;;
+    *) return 1 ;;
+    esac
+    state=${known#*"$newline$1 "}
+    state=${state%%"$newline"*}
+}
+
 # Sets `absent` to the devices that are not there, `down` to those that take no routes now.
 devices() {
+    known=$newline
+    while read -r _ name rest; do
+        name=${name%:}
+        known="$known${name%%@*} $rest$newline"
+    done <<EOF
+$(ip -o link show)
+EOF
     absent='' down=''
     for dev in $WORKLOADS $OUTSIDE; do
-        if ! state=$(ip -o link show dev "$dev" 2>/dev/null); then
+        if ! link "$dev"; then
             absent="$absent $dev" down="$down $dev"
             printf '%s\n' "apply.sh: device $dev is not there: left out; run this again when it is" >&2
             continue
@@ -129,9 +177,11 @@ links() {
             # Setting the MAC that a device has would make the kernel forget its neighbours.
             name=${line#link set dev }
             group=${line#* group }
-            case $(ip -o link show dev "${name%% *}" 2>/dev/null) in
-            *" group ${group%% *} "*" link/ether ${line#* address } "*) continue ;;
-            esac
+            if link "${name%% *}"; then
+                case $state in
+                *" group ${group%% *} "*" link/ether ${line#* address } "*) continue ;;
+                esac
+            fi
             ;;
         esac
         about "$line" "$absent" || printf '%s\n' "$line"
@@ -143,6 +193,16 @@ slotted() {
     while IFS= read -r line; do
         case $line in
         '#'*) continue ;;
+        esac
+        case $line in
+        'rule add preference '*)
+            rest=${line#rule add preference }
+            case $ways in
+            *" ${rest%% *} "*) ;;
+            *) printf '%s\n' "$line" ;;
+            esac
+            continue
+            ;;
         esac
         about "$line" "$down" && continue
         rest=${line#* table }
@@ -162,13 +222,19 @@ slotted() {
     done <"$1"
 }
 
-# The tables to which rules of ours lead, between spaces.
+# Sets `tables` to those to which rules of ours lead, `ways` to the preferences of those that lead to other rules; between spaces.
 ruled() {
-    tables=' '
-    while read -r preference _ _ _ mark _ table _ protocol _; do
-        if [ "$preference" = 20567: ] && [ "$protocol" = 87 ] && [ $((${mark%%/*})) = "$table" ]; then
-            tables="$tables$table "
-        fi
+    tables=' ' ways=' '
+    while read -r preference _ _ _ mark how table _ protocol _; do
+        case $how in
+        lookup)
+            if [ "$protocol" = 87 ] && [ $((${mark%%/*})) = "$table" ]; then
+                tables="$tables$table "
+            fi
+            ;;
+        goto) ways="$ways${preference%:} " ;;
+        esac
+        [ "$mark $how" != 'proto 87' ] || ways="$ways${preference%:} "
     done <<EOF
 $(ip "$1" rule show)
 EOF
@@ -185,9 +251,9 @@ routes() {
 clear_slot() {
     for family in -4 -6; do
         {
-            ip "$family" rule show | while read -r preference _ _ _ mark _ table _ protocol _; do
-                if [ "$preference" = 20567: ] && [ "$protocol" = 87 ] && [ $((table & 1)) -eq "$1" ]; then
-                    printf 'rule delete preference 20567 fwmark %s table %s\n' "$mark" "$table"
+            ip "$family" rule show | while read -r preference _ _ _ mark how table _ protocol _; do
+                if [ "$how $protocol" = 'lookup 87' ] && [ $((table & 1)) -eq "$1" ]; then
+                    printf 'rule delete preference %s fwmark %s table %s\n' "${preference%:}" "$mark" "$table"
                 fi
             done
             last=''
@@ -222,14 +288,8 @@ $(while IFS= read -r line; do
     done <stage.nft)
 EOF
     flushes='' maps='' chains='' counters='' elements=''
-    newline='
-'
-    if [ "$1" = none ]; then
-        for chain in 'inet partywall flip_fabric' 'inet partywall flip_raw' 'arp partywall flip'; do
-            flushes="${flushes}flush chain $chain$newline"
-        done
-    fi
     for family in inet arp; do
+        listed "$family" || return 1
         while read -r kind name _; do
             case $kind:$name in
             map:slot_*)
@@ -241,6 +301,9 @@ EOF
                         ;;
                     esac
                 done
+                ;;
+            chain:flip*)
+                [ "$1" != none ] || flushes="${flushes}flush chain $family partywall $name$newline"
                 ;;
             *:*_"$1") ;;
             chain:*_[0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f])
@@ -259,10 +322,11 @@ EOF
                 ;;
             esac
         done <<EOF
-$(nft -t list table "$family" partywall)
+$listing
 EOF
     done
-    printf '%s' "$elements$flushes$maps$chains$counters" | nft -f -
+    [ -z "$elements$flushes$maps$chains$counters" ] ||
+        printf '%s' "$elements$flushes$maps$chains$counters" | nft -f -
 }
 
 # Takes devices away that no generation has any more.

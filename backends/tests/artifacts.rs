@@ -51,20 +51,20 @@ fn golden(name: &str, text: &str) {
 #[test]
 fn quickstart_is_as_reviewed() {
     let files = files(&bundle(&quickstart()));
-    for name in [
-        "c1/nft/links.batch",
-        "c1/nft/fdb.batch",
-        "c1/nft/routes.batch",
-        "g1/nft/base.nft",
-        "g1/nft/commit.nft",
-    ] {
+    for name in ["c1/nft/links.batch", "c1/nft/fdb.batch", "c1/nft/routes.batch", "g1/nft/commit.nft"] {
         golden(&format!("01-quickstart/{}", name.replace("/nft/", ".")), &without_digest(&files[name]));
     }
+    let base = without_digest(&files["g1/nft/base.nft"]);
+    let rules = base.find("flush chain ").unwrap();
+    golden("01-quickstart/g1.base.nft", base.get(..rules).unwrap());
+    golden("01-quickstart/g1.base.rules.nft", base.get(rules..).unwrap());
     // The maps say what the policy says, the chains are the program.
     let stage = without_digest(&files["g1/nft/stage.nft"]);
-    let program = stage.rfind("  chain classify4_SUFFIX {").unwrap();
+    let program = stage.rfind("  chain answer_SUFFIX {").unwrap();
     let arp = stage.find("table arp partywall {").unwrap();
-    golden("01-quickstart/g1.stage.maps.nft", stage.get(..program).unwrap());
+    let maps = stage.find("  map pair_SUFFIX {").unwrap();
+    golden("01-quickstart/g1.stage.classes.nft", stage.get(..maps).unwrap());
+    golden("01-quickstart/g1.stage.maps.nft", stage.get(maps..program).unwrap());
     golden("01-quickstart/g1.stage.program.nft", stage.get(program..arp).unwrap());
 }
 
@@ -166,8 +166,8 @@ fn no_sets_overlap() {
     }
 }
 
-fn assert_disjoint(rules: &partywall_backends::nft::model::Ruleset) {
-    use partywall_backends::nft::model::Atom;
+fn assert_disjoint(rules: &partywall_backends::linux::model::Ruleset) {
+    use partywall_backends::linux::model::Atom;
     let meets = |a: &Atom, b: &Atom| match (a, b) {
         (Atom::Address(f, al, ah), Atom::Address(g, bl, bh))
         | (Atom::Raw(f, al, ah), Atom::Raw(g, bl, bh)) => f == g && al <= bh && bl <= ah,
@@ -300,7 +300,9 @@ fn the_kernel_takes_every_node_of_the_datacenter() {
         let script = format!(
             "cd {}/{node}/nft; nft -f base.nft; nft -D slot=1 -f stage.nft; nft -D slot=1 -f commit.nft
             nft -f base.nft; nft list ruleset >/dev/null
-            nft flush chain inet partywall flip_fabric; nft flush chain inet partywall flip_raw
+            for chain in $(nft list chains inet | sed -n 's/.*chain \\(flip_[a-z]*\\) .*/\\1/p'); do
+                nft flush chain inet partywall $chain
+            done
             nft flush chain arp partywall flip; nft -D slot=1 -f sweep.nft
             nft list ruleset | grep -cE '_[0-9a-f]{{8}} ' || :",
             dir.display()
@@ -362,6 +364,26 @@ fn what_cannot_be_expressed_is_refused_where_it_stands() {
     let device = refused(&BASE.replace("dev tap0", "dev \"tap\\\"0\""));
     assert!(device[0].0.contains("cannot name the device"), "{device:?}");
     assert_eq!(device[0].1, "\"tap\\\"0\"");
+    let source = refused(&BASE.replace("symmetric stateful", "source stateless"));
+    assert!(source.iter().any(|(message, _)| message.contains("affinity of gateway `g`")), "{source:?}");
+    let net = BASE.replace(
+        "tenant a id 1 {",
+        "external net { 198.18.0.0/24 }\ntenant a id 1 { route 198.18.0.0/24 via g",
+    );
+    let net = net.replace(
+        "joins a, b",
+        "joins a, b, net attach net on g1 dev x0 next-hop 198.18.0.1 attach net on g2 dev x0 next-hop 198.18.0.1",
+    );
+    assert_eq!(refused(&net), []);
+    assert_eq!(refused(&net.replace("symmetric", "flow")), []);
+    let ports = net.replace("symmetric", "flow masquerade a to net as 198.51.100.1, 198.51.100.2");
+    let ports = refused(&ports);
+    assert!(ports[0].0.contains("masquerades and picks instances by ports"), "{ports:?}");
+    let shown = net.replace("expose 10.1.0.5 : tcp/443 to a", "expose 10.1.0.5 : tcp/443 to net via g as 100.64.9.5 clients as 100.64.8.0/24\n  expose 10.1.0.5 : tcp/443 to a");
+    let on_two = refused(&shown);
+    assert!(on_two[0].0.contains("the external `net` on several instances"), "{on_two:?}");
+    let on_one = shown.replace("g1, g2", "g1").replace(" attach net on g2 dev x0 next-hop 198.18.0.1", "");
+    assert_eq!(refused(&on_one), []);
     let ours = refused(&BASE.replace("dev tap0", "dev pwv7"));
     assert!(ours[0].0.contains("cannot name the device `pwv7`"), "{ours:?}");
 }

@@ -18,9 +18,10 @@ use compiler::eval::{self, Decision, Reason};
 use compiler::ids::{GatewayId, NodeId, OwnerId};
 use compiler::packet::{self, Packet};
 use partywall_backends::Backend as _;
-use partywall_backends::nft::model::{Atom, Direction, Table};
-use partywall_backends::nft::walk::{Arrived, Outcome, role, walk, zone};
-use partywall_backends::nft::{Model, Nft, numbers};
+use partywall_backends::linux::model::{Atom, Direction, Table};
+use partywall_backends::linux::walk::{Arrived, Outcome, role, walk, zone};
+use partywall_backends::linux::{Model, numbers};
+use partywall_backends::nft::Nft;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// An address as one space sees it: where it lives, and by which gateway it comes.

@@ -16,10 +16,11 @@ use compiler::algebra::{Family, parse_addr};
 use compiler::buckets::{self, Direction as Way};
 use compiler::ids::{NodeId, OwnerId};
 use compiler::packet::{End, Flow, proto};
+use partywall_backends::linux::model::Direction;
+use partywall_backends::linux::walk::{Arrived, Outcome, leg, walk};
+use partywall_backends::linux::{Model, numbers};
+use partywall_backends::nft::Nft;
 use partywall_backends::nft::live::{Unreadable, with_down};
-use partywall_backends::nft::model::Direction;
-use partywall_backends::nft::walk::{Arrived, Outcome, leg, walk};
-use partywall_backends::nft::{Model, Nft, numbers};
 use partywall_backends::{Artifact, Backend as _, Request, build};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -161,8 +162,9 @@ fn sent_to(p: &Project, model: &Model, c: &Connection, way: Way) -> Option<Strin
     let Outcome::Via(verdict) = walk(&model.rules, &arrived) else {
         panic!("{c:?} {way:?} goes by no gateway")
     };
-    // The hash is over the addresses that the packet itself has.
-    let mark = leg(&model.rules, &Arrived { src: leaving.0, dst: leaving.1, ..arrived }, verdict)?;
+    // The hash is over what the packet itself has.
+    let (x, y) = if way == Way::Request { (f.x, f.y) } else { (f.y, f.x) };
+    let mark = leg(&model.rules, &Arrived { src: leaving.0, dst: leaving.1, x, y, ..arrived }, verdict)?;
     model.instances.get(usize::try_from((mark - 0x6000_0000) >> 25).unwrap()).cloned()
 }
 
@@ -223,6 +225,21 @@ fn flows_of_a_dead_instance_are_dropped_where_the_gateway_says_so() {
         assert_eq!(*is, was.clone().filter(|name| name != "g2"));
     }
     assert!(after.iter().any(Option::is_none));
+}
+
+#[test]
+fn ports_pick_the_instance_where_the_gateway_says_so() {
+    let symmetric = text(&source("", HOSTS));
+    let p = text(&source("", HOSTS).replace("affinity symmetric", "affinity flow"));
+    let connections = connections(&p, 5_000);
+    let instances = routed(&p, &connections, &[]);
+    let by_hosts = routed(&symmetric, &connections, &[]);
+    let elsewhere = instances.iter().zip(&by_hosts).filter(|(a, b)| a != b).count();
+    assert!((2_800..3_900).contains(&elsewhere), "{elsewhere} of 5,000 go another way");
+    let after = routed(&p, &connections, &[node(&p, "g2")]);
+    for (was, is) in instances.iter().zip(&after) {
+        assert!(was.as_deref() == Some("g2") || was == is);
+    }
 }
 
 fn owner_of(p: &Project, name: &str) -> OwnerId {

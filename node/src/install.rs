@@ -140,7 +140,7 @@ fn recover(state: &State, watch: &mut dyn FnMut(Step)) -> Result<(Record, Option
 
 /// The suffix of the generation that the kernel has.
 fn running() -> Result<Option<String>, NodeError> {
-    Ok(audit::running(&Snapshot::ruleset()?).map(|(_, suffix)| suffix))
+    Ok(audit::running(&Snapshot::generation()?).map(|(_, suffix)| suffix))
 }
 
 fn install(
@@ -200,8 +200,8 @@ fn install(
 }
 
 fn script(folder: &Path, lock: &Lock) -> Result<command::Ran, NodeError> {
-    let path = folder.join(SCRIPT).display().to_string();
-    command::run("sh", &[&path], Some(folder), Some(lock.share()?))
+    // By its name alone, as the folder may be given from where this process is.
+    command::run("sh", &[&format!("./{SCRIPT}")], Some(folder), Some(lock.share()?))
 }
 
 /// The way back after a refusal: the old generation's own script puts back what the new one's had replaced before it was
@@ -283,19 +283,40 @@ fn mend_once(
             Remedy::Recreate(device) => {
                 command::run("ip", &["link", "delete", "dev", device], None, None)?;
             }
-            Remedy::Apply | Remedy::Reinstall | Remedy::Operator => {}
+            Remedy::Apply | Remedy::Reinstall | Remedy::Rebase(_) | Remedy::Operator => {}
         }
     }
+    rebase(state, generation, differences)?;
     let runs = running()?.unwrap_or_default();
     let (own, spare) = (generation.suffix().to_owned(), generation.spare_suffix());
     if has(|r| matches!(r, Remedy::Reinstall)) {
         let other = if runs == own { spare } else { own };
         checked(&script_as(state, lock, generation, &other)?)
-    } else if has(|r| matches!(r, Remedy::Apply | Remedy::Recreate(_))) {
+    } else if has(|r| matches!(r, Remedy::Apply | Remedy::Rebase(_) | Remedy::Recreate(_))) {
         checked(&script_as(state, lock, generation, if runs == spare { &spare } else { &own })?)
     } else {
         Ok(())
     }
+}
+
+/// Makes base chains again that stand at another hook, priority or policy than they should: nft cannot move a chain. Packets
+/// meet the old ones or the new ones, as all of it is one transaction.
+fn rebase(state: &State, generation: &Generation, differences: &[Difference]) -> Result<(), NodeError> {
+    let chains: Vec<&String> = differences
+        .iter()
+        .filter_map(|d| if let Remedy::Rebase(chain) = &d.remedy { Some(chain) } else { None })
+        .collect();
+    if chains.is_empty() {
+        return Ok(());
+    }
+    let folder = state.scratch()?;
+    generation.write(&folder, generation.suffix())?;
+    let base = folder.join("base.nft");
+    let again: String =
+        chains.iter().map(|chain| format!("flush chain {chain}\ndelete chain {chain}\n")).collect();
+    let text = std::fs::read_to_string(&base).map_err(NodeError::io("cannot read base.nft"))?;
+    std::fs::write(&base, again + &text).map_err(NodeError::io("cannot write base.nft"))?;
+    command::output("nft", &["-f", &base.display().to_string()]).map(drop)
 }
 
 /// Runs the script with every name under this suffix.

@@ -4,6 +4,7 @@
 pub mod audit;
 mod command;
 pub mod doctor;
+pub mod ebpf;
 mod error;
 pub mod generation;
 pub mod install;

@@ -13,198 +13,22 @@
 #[path = "injection/frames.rs"]
 #[expect(dead_code, reason = "each test uses a part")]
 mod frames;
+#[path = "attacks/ground.rs"]
+#[expect(dead_code, reason = "each test uses a part")]
+mod ground;
 #[path = "lab/support.rs"]
 #[expect(dead_code, reason = "each test uses a part")]
 mod support;
 #[path = "injection/wire.rs"]
 mod wire;
 
-use backends::nft::numbers::{self, CONNECTIONS};
-use compiler::ids::NodeId;
+use backends::linux::numbers::{self, CONNECTIONS};
 use frames::{Fields, Outer, Twist};
-use partywall_node::lab::{self, Lab, LabOptions};
-use std::collections::BTreeMap;
+use ground::{Effect, FABRIC, Ground, POLICY, ip, tcp, udp, v4};
 use std::net::IpAddr;
-use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::{Duration, Instant};
-use support::{Project, able, options, project, run};
-use wire::{Arrivals, Place, Wires};
-
-const FABRIC: &str = r#"
-fabric f { encap vxlan port 4789 underlay mtu 9000 family ipv4 precedence top > tenant delegate tenant unknown-vni drop }
-node c1 { vtep 192.0.2.11 dev eth0 }
-node c2 { vtep 192.0.2.12 dev eth0 }
-node c3 { vtep 192.0.2.13 dev eth0 }
-node g1 { vtep 192.0.2.21 dev eth0 gateway }
-node g2 { vtep 192.0.2.22 dev eth0 gateway }
-tenant shop id 7 {
-  segment front vni 10010 { 10.1.0.0/24, fd00:1::/64 }
-  segment data vni 10011 { 10.1.1.0/24, fd00:2::/64 }
-}
-tenant payments id 8 {
-  segment api vni 10020 { 10.2.0.0/24 }
-  expose api & 10.2.0.9 : tcp/443 to shop.front & 10.1.0.0/24 via edge as 100.64.7.9 clients as 100.64.9.0/24
-}
-gateway edge { joins shop, payments instances g1 stateful }
-gateway core { joins shop instances g2 stateful }
-endpoint web-1 in shop.front { at 10.1.0.5, fd00:1::5 mac 02:00:0a:01:00:05 on c1 dev tap-web1 }
-endpoint web-2 in shop.front { at 10.1.0.6, fd00:1::6 mac 02:00:0a:01:00:06 on c1 dev tap-web2 }
-endpoint db-1 in shop.data { at 10.1.1.9, fd00:2::9 mac 02:00:0a:01:01:09 on c3 dev tap-db1 }
-endpoint api-1 in payments.api { at 10.2.0.9 mac 02:00:0a:02:00:09 on c2 dev tap-api1 }
-endpoint api-2 in payments.api { at 10.2.0.10 mac 02:00:0a:02:00:0a on c1 dev tap-api2 }
-"#;
-
-const POLICY: &str = r#"
-policy shop-app for shop in tenant {
-  store: allow front -> data : tcp/5432 | udp/514
-  pay: allow front -> payments : tcp/443
-  inserted: allow front -> data : tcp/8443 via core
-  inside: allow front -> front
-}
-policy payments-app for payments in tenant { allow api -> api : udp }
-"#;
-
-fn one(text: &str) -> Project {
-    project(&[("main.pw".to_owned(), text.to_owned())])
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
-}
-
-fn v4(text: &str) -> [u8; 4] {
-    let IpAddr::V4(a) = ip(text) else { panic!("{text}") };
-    a.octets()
-}
-
-/// A lab, taken away at the end whatever happens.
-struct Ground {
-    p: Project,
-    lab: Lab,
-    wires: Wires,
-    options: LabOptions,
-}
-
-impl Drop for Ground {
-    fn drop(&mut self) {
-        let _ = lab::down(&self.options);
-    }
-}
-
-/// What one volley did: arrivals, and what each node counted on top.
-struct Effect {
-    arrivals: Arrivals,
-    drops: BTreeMap<String, BTreeMap<String, u64>>,
-}
-
-impl Effect {
-    fn counted(&self, node: &str, reason: &str) -> u64 {
-        self.drops[node].get(reason).copied().unwrap_or(0)
-    }
-
-    /// Nothing came out, and a node counted so many for a reason.
-    fn only_dropped(&self, node: &str, reason: &str, count: u64) {
-        assert!(self.arrivals.packets.is_empty(), "{:?}", self.arrivals.packets);
-        assert!(self.arrivals.errors.is_empty(), "{:?}", self.arrivals.errors);
-        assert_eq!(self.counted(node, reason), count, "{reason} at {node}: {:?}", self.drops);
-    }
-}
-
-impl Ground {
-    fn new(name: &str, text: &str) -> Option<Self> {
-        let p = one(text);
-        if !able(&p.compiled, name) {
-            return None;
-        }
-        let options = options(name);
-        let artifacts = tempfile::tempdir().unwrap();
-        support::build(&p, artifacts.path());
-        let lab = lab::up(&p.compiled, artifacts.path(), &options).unwrap();
-        let wires = Wires::open(&lab);
-        wire::quiet(&lab, &wires);
-        Some(Self { p, lab, wires, options })
-    }
-
-    fn node(&self, name: &str) -> NodeId {
-        self.p.compiled.model.nodes.iter().find(|(_, n)| n.name == name).unwrap().0
-    }
-
-    fn netns(&self, node: &str) -> &str {
-        &self.lab.topology.node(self.node(node)).unwrap().netns
-    }
-
-    fn router(&self, node: &str) -> [u8; 6] {
-        numbers::router_mac(self.p.compiled.model.nodes[self.node(node)].vtep)
-    }
-
-    fn host(&self, name: &str) -> Place {
-        let endpoints = &self.lab.topology.endpoints;
-        let named = |id| self.p.compiled.model.endpoints[id].name == name;
-        Place::Endpoint(endpoints.iter().position(|e| named(e.endpoint)).unwrap())
-    }
-
-    /// A frame of a workload on a node.
-    fn plain(&self, host: &str, node: &str, f: &Fields, id: u32) -> (Place, Vec<u8>) {
-        let place = self.host(host);
-        (place, frames::frame(self.wires.mac(place), self.router(node), f, id, Twist::None))
-    }
-
-    /// A frame in VXLAN from a node's own VTEP.
-    fn tunnelled(&self, from: &str, to: &str, vni: u32, flags: u8, f: &Fields, id: u32) -> (Place, Vec<u8>) {
-        let nodes = &self.lab.topology.nodes;
-        let at = |name: &str| nodes.iter().position(|n| n.node == self.node(name)).unwrap();
-        let (sender, receiver) = (&nodes[at(from)], &nodes[at(to)]);
-        let inner = frames::frame(self.router(from), self.router(to), f, id, Twist::None);
-        let outer = Outer {
-            from: sender.mac,
-            to: receiver.mac,
-            src: sender.vtep,
-            dst: receiver.vtep,
-            port: 4789,
-            vni,
-            flags,
-        };
-        (Place::Underlay(at(from)), frames::vxlan(&outer, &inner))
-    }
-
-    fn by_name(&self, drops: Vec<BTreeMap<String, u64>>) -> BTreeMap<String, BTreeMap<String, u64>> {
-        let nodes = self.lab.topology.nodes.iter().map(|n| self.p.compiled.model.nodes[n.node].name.clone());
-        nodes.zip(drops).collect()
-    }
-
-    /// Sends frames and waits for what becomes of them.
-    fn volley(&self, frames: &[(Place, Vec<u8>)]) -> Effect {
-        let before = self.wires.drops();
-        let (seen, stop) = (Mutex::new(Arrivals::default()), AtomicBool::new(false));
-        std::thread::scope(|scope| {
-            scope.spawn(|| self.wires.watch(&seen, &stop));
-            for (place, frame) in frames {
-                self.wires.send(*place, frame);
-            }
-            std::thread::sleep(Duration::from_millis(400));
-            stop.store(true, Ordering::Release);
-        });
-        let after = self.wires.drops();
-        let moved = before.iter().zip(after).map(|(before, after)| {
-            let since = |(reason, n): (String, u64)| {
-                let was = before.get(&reason).copied().unwrap_or(0);
-                (reason, n - was)
-            };
-            after.into_iter().map(since).collect()
-        });
-        Effect { arrivals: seen.into_inner().unwrap(), drops: self.by_name(moved.collect()) }
-    }
-}
-
-fn tcp(src: &str, dst: &str, x: u16, y: u16) -> Fields {
-    Fields { src: ip(src), dst: ip(dst), protocol: 6, x, y }
-}
-
-fn udp(src: &str, dst: &str, x: u16, y: u16) -> Fields {
-    Fields { protocol: 17, ..tcp(src, dst, x, y) }
-}
+use std::time::Instant;
+use support::run;
+use wire::Place;
 
 #[test]
 fn a_compromised_node_is_only_what_it_hosts() {
@@ -226,6 +50,67 @@ fn a_compromised_node_is_only_what_it_hosts() {
     g.volley(&[g.tunnelled("c1", "c3", 10_011, 0x00, &store, 8)]).only_dropped("c3", "bad-vtep", 1);
     let elsewhere = tcp("10.1.0.5", "10.1.1.10", 40_000, 5432);
     g.volley(&[g.tunnelled("c1", "c3", 10_011, 0x08, &elsewhere, 9)]).only_dropped("c3", "no-route", 1);
+}
+
+/// What a node is sent under a tunnel that it trusts, and is no packet of an endpoint's.
+#[test]
+fn what_a_tunnel_should_not_hold_comes_out_nowhere() {
+    let Some(g) = Ground::new("attack: tunnels", &format!("{FABRIC}{POLICY}")) else { return };
+    let store = tcp("10.1.0.5", "10.1.1.9", 40_000, 5432);
+    let store6 = tcp("fd00:1::5", "fd00:2::9", 40_000, 5432);
+    let (from, to) = (g.router("c1"), g.router("c3"));
+    let (place, outer) = g.outer("c1", "c3", 10_011);
+    let inner = |f: &Fields, id, twist| frames::frame(from, to, f, id, twist);
+    let sent = |inner: &[u8]| g.volley(&[(place, frames::vxlan(&outer, inner))]);
+    let none = |effect: &Effect| assert!(effect.arrivals.packets.is_empty(), "{:?}", effect.arrivals.packets);
+    for (id, f) in [(1, &store), (2, &store6)] {
+        assert_eq!(sent(&inner(f, id, Twist::None)).arrivals.packets[&id].len(), 1);
+    }
+    // Another port, other flags than the I flag, an outer source that is no VTEP.
+    let honest = inner(&Fields { x: 40_001, ..store }, 3, Twist::None);
+    none(&g.volley(&[(place, frames::vxlan(&Outer { port: 4790, ..outer }, &honest))]));
+    none(&g.volley(&[(place, frames::vxlan(&Outer { flags: 0xff, ..outer }, &honest))]));
+    let nobody = Outer { src: ip("192.0.2.99"), ..outer };
+    g.volley(&[(place, frames::vxlan(&nobody, &honest))]).only_dropped("c3", "bad-vtep", 1);
+    // An inner VLAN tag; ARP; sources that are nobody's.
+    sent(&inner(&store, 4, Twist::Vlan)).only_dropped("c3", "bad-vtep", 1);
+    let who = frames::arp(from, 1, (from, v4("10.1.0.5")), v4("10.1.1.9"));
+    sent(&who).only_dropped("c3", "bad-vtep", 1);
+    for source in ["224.0.0.5", "255.255.255.255", "127.0.0.1", "0.0.0.0", "192.0.2.11"] {
+        let lie = Fields { src: ip(source), ..store };
+        sent(&inner(&lie, 5, Twist::None)).only_dropped("c3", "bad-vtep", 1);
+    }
+    for source in ["ff02::1", "::1", "::ffff:10.1.0.5", "fe80::1"] {
+        let lie = Fields { src: ip(source), ..store6 };
+        sent(&inner(&lie, 6, Twist::None)).only_dropped("c3", "bad-vtep", 1);
+    }
+    // To everybody, to a group, to the node, to somebody else's router.
+    for destination in ["255.255.255.255", "224.0.0.5", "10.1.1.255", "192.0.2.13", "127.0.0.1"] {
+        none(&sent(&inner(&Fields { dst: ip(destination), ..store }, 7, Twist::None)));
+    }
+    for mac in [[0xff; 6], [2, 9, 9, 9, 9, 9]] {
+        none(&sent(&frames::frame(from, mac, &Fields { x: 40_002, ..store }, 8, Twist::None)));
+    }
+    // Packets in packets are what they are outside: protocols that no rule allows.
+    for protocol in [4, 41, 47, 50] {
+        sent(&inner(&Fields { protocol, ..store }, 9, Twist::None)).only_dropped("c3", "default", 1);
+    }
+    sent(&inner(&udp("10.1.0.5", "10.1.1.9", 40_000, 4789), 10, Twist::None))
+        .only_dropped("c3", "default", 1);
+    // A packet that lives no longer, one that is shorter than it says, options, a jumbogram.
+    for twist in [Twist::Ttl(1), Twist::Truncated, Twist::Options, Twist::ShortTransport] {
+        none(&sent(&inner(&Fields { x: 40_003, ..store }, 11, twist)));
+    }
+    none(&sent(&frames::jumbo(from, to, &Fields { x: 40_004, ..store6 }, 12)));
+    // A source route leads nobody elsewhere.
+    let routed = sent(&inner(&Fields { x: 40_005, ..store6 }, 13, Twist::Extension(43)));
+    let elsewhere = routed.arrivals.packets.values().flatten().filter(|(at, ..)| *at != g.host("db-1"));
+    assert_eq!(elsewhere.count(), 0, "{:?}", routed.arrivals.packets);
+    // Fragments of which one writes over another.
+    let parts =
+        frames::fragments(from, to, &udp("10.1.0.5", "10.1.1.9", 9, 514), 14, &[(0, 8), (4, 8), (8, 8)]);
+    let parts: Vec<_> = parts.iter().map(|part| (place, frames::vxlan(&outer, part))).collect();
+    none(&g.volley(&parts));
 }
 
 #[test]
@@ -451,138 +336,4 @@ node c2 { vtep 192.0.2.12 dev eth0 }"#,
         run("ip", &["netns", "exec", g.netns("c1"), "cat", "/proc/sys/net/netfilter/nf_conntrack_count"]);
     assert!(count.trim().parse::<u32>().unwrap() >= 20_000, "{count}");
     assert_eq!(arrived, 60_000);
-}
-
-/// Installs another policy on some nodes of a lab.
-fn reload(g: &Ground, text: &str, nodes: &[&str], artifacts: &Path) {
-    let p = one(text);
-    support::build(&p, artifacts);
-    for node in nodes {
-        g.lab.apply(&g.p.compiled, g.node(node), artifacts).unwrap();
-    }
-}
-
-#[test]
-fn what_is_revoked_stops_within_a_second_in_both_directions() {
-    let with = format!("{FABRIC}{POLICY}");
-    let Some(g) = Ground::new("attack: revocation", &with) else { return };
-    let without = with
-        .replace("store: allow front -> data : tcp/5432 | udp/514", "store: allow front -> data : tcp/5432");
-    let artifacts = tempfile::tempdir().unwrap();
-    // The client asks once, then only the server sends; another connection of the same hosts goes on.
-    let ask = udp("10.1.0.5", "10.1.1.9", 40_000, 514);
-    let kept = tcp("10.1.0.5", "10.1.1.9", 40_000, 5432);
-    let opened = g.volley(&[g.plain("web-1", "c1", &ask, 1), g.plain("web-1", "c1", &kept, 2)]);
-    assert_eq!(opened.arrivals.packets.len(), 2);
-    let push = |id| g.plain("db-1", "c3", &udp("10.1.1.9", "10.1.0.5", 514, 40_000), id);
-    assert_eq!(g.volley(&[push(3)]).arrivals.packets.len(), 1);
-    let number = AtomicU32::new(1_000);
-    let (seen, stop) = (Mutex::new(Arrivals::default()), AtomicBool::new(false));
-    let (done, last) = std::thread::scope(|scope| {
-        scope.spawn(|| g.wires.watch(&seen, &stop));
-        let pusher = scope.spawn(|| {
-            let mut sent = Vec::new();
-            while !stop.load(Ordering::Acquire) {
-                let id = number.fetch_add(1, Ordering::Relaxed);
-                let (place, frame) = push(id);
-                sent.push((id, Instant::now()));
-                g.wires.send(place, &frame);
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            sent
-        });
-        std::thread::sleep(Duration::from_millis(300));
-        reload(&g, &without, &["c1", "c3"], artifacts.path());
-        let done = Instant::now();
-        std::thread::sleep(Duration::from_secs(2));
-        stop.store(true, Ordering::Release);
-        let sent = pusher.join().unwrap();
-        let seen = seen.lock().unwrap();
-        let late: Vec<Instant> =
-            sent.iter().filter(|(id, _)| seen.packets.contains_key(id)).map(|(_, at)| *at).collect();
-        assert!(sent.iter().any(|(_, at)| *at > done + Duration::from_secs(1)));
-        assert!(late.len() > 50, "the server was heard before");
-        assert!(seen.errors.is_empty(), "{:?}", seen.errors);
-        (done, late.into_iter().max().unwrap())
-    });
-    assert!(last < done + Duration::from_secs(1), "heard {:?} after", last.duration_since(done));
-    // The client cannot open it again; the other connection goes on.
-    let again = g.volley(&[g.plain("web-1", "c1", &ask, 4)]);
-    again.only_dropped("c1", "default", 1);
-    let answer = g.plain("db-1", "c3", &tcp("10.1.1.9", "10.1.0.5", 5432, 40_000), 5);
-    let flags = frames::frame(
-        g.wires.mac(g.host("db-1")),
-        g.router("c3"),
-        &tcp("10.1.1.9", "10.1.0.5", 5432, 40_000),
-        5,
-        Twist::Flags(0x12),
-    );
-    assert_eq!(g.volley(&[(answer.0, flags)]).arrivals.packets.len(), 1, "an unrelated connection");
-    println!("nothing later than {:?} after the reload", last.saturating_duration_since(done));
-}
-
-/// Reloads under a flood, with thousands of interval elements: what is allowed is not lost for it, what is denied not let through.
-#[test]
-fn reloads_neither_lose_nor_leak() {
-    let ports: Vec<String> = (1..2_501u32).map(|n| (2 * n).to_string()).collect();
-    let text = |n: u32| {
-        let list = ports.join(", ");
-        format!(
-            "{FABRIC}\npolicy shop-app for shop in tenant {{ deny front -> data : udp/{{{list}}}  allow front -> data : udp  allow front -> front : tcp/{n} }}\n\
-             policy payments-app for payments in tenant {{ allow api -> api : udp/{{{list}}} }}"
-        )
-    };
-    let Some(g) = Ground::new("attack: reloads", &text(1)) else { return };
-    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    for (folder, n) in folders.iter().zip([1, 2]) {
-        support::build(&one(&text(n)), folder.path());
-    }
-    let elements = std::fs::read_to_string(folders[0].path().join("c1/nft/stage.nft")).unwrap();
-    let verdicts = elements.lines().filter(|l| l.contains(" . 17 . 0-65535 . ")).count();
-    assert!(verdicts >= 5_000, "{verdicts} interval elements");
-    let reloads = 12;
-    let (seen, stop) = (Mutex::new(Arrivals::default()), AtomicBool::new(false));
-    let watched = AtomicBool::new(false);
-    let (allowed, denied) = std::thread::scope(|scope| {
-        let watch = scope.spawn(|| g.wires.watch(&seen, &watched));
-        let flood = scope.spawn(|| {
-            let (mut allowed, mut denied) = (0u32, 0u32);
-            // In turn, odd numbers allowed: a few connections, so that conntrack is not what is measured.
-            while !stop.load(Ordering::Acquire) {
-                for port in 0..64u16 {
-                    let (open, shut) = (
-                        udp("10.1.0.5", "10.1.1.9", 9, 2 * port + 1),
-                        udp("10.1.0.5", "10.1.1.9", 9, 2 * port + 2),
-                    );
-                    allowed += 1;
-                    denied += 1;
-                    let (place, frame) = g.plain("web-1", "c1", &open, 2 * allowed + 1);
-                    g.wires.send(place, &frame);
-                    let (place, frame) = g.plain("web-1", "c1", &shut, 2 * denied);
-                    g.wires.send(place, &frame);
-                }
-            }
-            (allowed, denied)
-        });
-        for n in 0..reloads {
-            for node in ["c1", "c3"] {
-                g.lab.apply(&g.p.compiled, g.node(node), folders[(n + 1) % 2].path()).unwrap();
-            }
-        }
-        stop.store(true, Ordering::Release);
-        let counts = flood.join().unwrap();
-        std::thread::sleep(Duration::from_millis(500));
-        watched.store(true, Ordering::Release);
-        watch.join().unwrap();
-        counts
-    });
-    let arrivals = seen.into_inner().unwrap();
-    let leaked = arrivals.packets.keys().filter(|id| *id % 2 == 0).count();
-    let through = u32::try_from(arrivals.packets.keys().filter(|id| *id % 2 == 1).count()).unwrap();
-    println!(
-        "{reloads} reloads of two nodes: {allowed} allowed, {denied} denied, {leaked} leaked, {} lost",
-        allowed - through
-    );
-    assert!(allowed > 10_000, "{allowed}");
-    assert_eq!((leaked, allowed - through), (0, 0), "leaked, lost of {allowed}");
 }

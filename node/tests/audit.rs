@@ -162,8 +162,8 @@ const RULESET: &[Mutation] = &[
     ),
     m("nft insert rule inet partywall decide_$S accept", &[("nft rule", "decide_")]),
     m(
-        "h=$(rule inet leave 'mark set'); nft delete rule inet partywall leave handle $h; nft add rule inet partywall leave oifgroup 20568 meta mark set 0",
-        &[("nft rule", "leave, order")],
+        "h=$(rule inet raw_out 'dport 4789 notrack accept'); nft delete rule inet partywall raw_out handle $h; nft add rule inet partywall raw_out udp dport 4789 notrack accept",
+        &[("nft rule", "raw_out, order")],
     ),
     m("nft add rule inet partywall flip_fabric accept", &[("nft rule", "flip_fabric")]),
     m(
@@ -174,8 +174,8 @@ const RULESET: &[Mutation] = &[
     m("nft 'add chain arp partywall in { policy accept; }'", &[("nft chain", "arp partywall in")]),
     m("nft insert rule arp partywall in accept", &[("nft rule", "arp partywall in")]),
     m(
-        "nft \"add element inet partywall owner4_$S { stranger . 02:00:00:00:00:99 . 10.9.9.9 }\"",
-        &[("nft element", "stranger")],
+        "nft \"delete element inet partywall from4_$S { $(first map from4_$S | sed 's/ : .*//') }; add element inet partywall from4_$S { stranger . 02:00:00:00:00:99 . 10.9.9.9 : 0x01000000 }\"",
+        &[("nft element", "stranger"), ("nft element", "from4_")],
     ),
     m("nft \"delete element inet partywall vnis_$S { $(first set vnis_$S) }\"", &[("nft element", "vnis_")]),
     m(
@@ -216,6 +216,17 @@ const NO_ARP: Mutation = m(
     ],
 );
 
+/// What nft cannot move it has to make again.
+const MOVED: Mutation = m(
+    "nft 'flush chain arp partywall in; delete chain arp partywall in; add chain arp partywall in { type filter hook input priority 5; policy drop; }'",
+    &[
+        ("nft chain", "arp partywall in"),
+        ("nft rule", "arp partywall in"),
+        ("nft rule", "arp partywall in"),
+        ("nft rule", "arp partywall in"),
+    ],
+);
+
 const DORMANT: Mutation =
     m("nft \"add table inet partywall { flags dormant; }\"", &[("nft table", "flags dormant")]);
 
@@ -226,12 +237,12 @@ const NO_FLIP: Mutation =
 
 const ROUTING: &[Mutation] = &[
     m(
-        "set -- $(ip rule | sed -n 's/.*fwmark \\(0x5[^ ]*\\) lookup \\([0-9]*\\) proto 87.*/\\1 \\2/p' | head -n 1); ip rule delete preference 20567 fwmark $1 lookup $2",
-        &[("rule", "IPv4 preference 20567")],
+        "set -- $(ip rule | sed -n 's/.*fwmark \\(0x5[^ ]*\\) lookup \\([0-9]*\\) proto 87.*/\\1 \\2/p' | head -n 1); ip rule delete fwmark $1 lookup $2",
+        &[("rule", "IPv4 preference 20")],
     ),
     m(
-        "set -- $(ip -6 rule | sed -n 's/.*fwmark \\(0x5[^ ]*\\) lookup \\([0-9]*\\) proto 87.*/\\1 \\2/p' | tail -n 1); ip -6 rule delete preference 20567 fwmark $1 lookup $2; ip -6 rule add preference 20500 fwmark $1 lookup $2 protocol 87",
-        &[("rule", "IPv6 preference 20500"), ("rule", "IPv6 preference 20567")],
+        "set -- $(ip -6 rule | sed -n 's/.*fwmark \\(0x5[^ ]*\\) lookup \\([0-9]*\\) proto 87.*/\\1 \\2/p' | tail -n 1); ip -6 rule delete fwmark $1 lookup $2; ip -6 rule add preference 20000 fwmark $1 lookup $2 protocol 87",
+        &[("rule", "IPv6 preference 20000 "), ("rule", "IPv6 preference 2")],
     ),
     theirs(
         "ip rule add preference 100 lookup main; ip rule add preference 101 fwmark 0x10/0xff lookup main",
@@ -261,6 +272,16 @@ const ROUTING: &[Mutation] = &[
 ];
 
 const LINKS: &[Mutation] = &[
+    theirs(
+        "tc qdisc add dev eth0 clsact; tc filter add dev eth0 ingress bpf da bytecode '1,6 0 0 4294967295,'",
+        &[("program", "eth0 ingress")],
+        "tc qdisc delete dev eth0 clsact",
+    ),
+    theirs(
+        "tc qdisc add dev $W clsact; tc filter add dev $W ingress bpf da bytecode '1,6 0 0 4294967295,'; tc filter add dev $W egress bpf da bytecode '1,6 0 0 2,'",
+        &[("program", " ingress, preference"), ("program", " egress, preference")],
+        "tc qdisc delete dev $W clsact",
+    ),
     m("ip neighbour delete $A dev $V", &[("neighbour", "192.0.2.")]),
     m(
         "ip neighbour replace $A2 lladdr 02:00:00:00:00:66 dev $V2 nud permanent",
@@ -322,7 +343,14 @@ const DEVICES: &[Mutation] = &[
     // With its last address a device loses its routes and neighbours.
     m(
         "ip address delete 169.254.1.1/32 dev $W",
-        &[("address", "169.254.1.1/32"), ("route", "IPv4 table"), ("neighbour", "10.")],
+        &[
+            ("address", "169.254.1.1/32"),
+            ("route", "IPv4 table"),
+            ("route", "IPv4 table"),
+            ("route", "IPv4 table"),
+            ("route", "IPv4 table"),
+            ("neighbour", "10."),
+        ],
     ),
     m("ip link set dev $V down", &[("device", " state")]),
     m("ip link delete dev $V2", &[("device", "pwv")]),
@@ -350,7 +378,7 @@ fn what_somebody_changed_on_a_node_is_named_and_mended() {
         for lot in [RULESET, ROUTING, LINKS] {
             found_and_mended(state, generation, &lot.iter().collect::<Vec<_>>());
         }
-        for mutation in [&NO_ARP, &DORMANT, &NO_FLIP, &NO_TABLE] {
+        for mutation in [&NO_ARP, &MOVED, &DORMANT, &NO_FLIP, &NO_TABLE] {
             found_and_mended(state, generation, &[mutation]);
         }
     });

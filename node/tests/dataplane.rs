@@ -129,3 +129,81 @@ fn a_killed_instance_moves_its_flows_and_no_others() {
         );
     }
 }
+
+/// A probe passes only by the instance of its bucket, forth and back.
+#[test]
+fn ports_pick_the_instance_where_the_gateway_says_so() {
+    let text: String = three_instances()
+        .replace("a, b, net", "a, b")
+        .replace("stateful", "stateful affinity flow")
+        .replace("b | net", "b")
+        .replace(" route 203.0.113.0/24 via g", "")
+        .lines()
+        .filter(|l| !l.contains("203.0.113") && !l.contains("attach net") && !l.contains("masquerade"))
+        .fold(String::new(), |text, line| text + line + "\n");
+    let p = one(&text);
+    let c = &p.compiled;
+    if !able(c, "affinity flow") {
+        return;
+    }
+    let options = options("affinity flow");
+    let artifacts = tempfile::tempdir().unwrap();
+    support::build(&p, artifacts.path());
+    let lab = lab::up(c, artifacts.path(), &options).unwrap();
+    let report = lab::probe(c, &lab, &ProbeOptions::default());
+    lab::down(&options).unwrap();
+    let report = report.unwrap();
+    assert!(report.ok(), "{}", report.table());
+    let rows = report.probes.into_iter().filter(|r| r.name.ends_with(": packet"));
+    let through: Vec<Vec<String>> = rows.map(|r| r.seen.unwrap().through).collect();
+    assert_eq!(through.len(), 50);
+    let used: BTreeSet<_> = through.iter().collect();
+    assert_eq!(used.len(), 3, "{used:?}");
+}
+
+/// A tenant has addresses of the external's itself, so it sees the external's under others.
+const SHOWN: &str = r#"
+fabric f { encap vxlan port 4789 underlay mtu 9000 family ipv4 precedence top > tenant delegate tenant unknown-vni drop }
+node c1 { vtep 192.0.2.11 dev eth0 }
+node g1 { vtep 192.0.2.21 dev eth0 gateway }
+external net { 10.0.0.0/16, fd00:a::/48, 203.0.113.0/24 }
+tenant a id 1 {
+  segment s vni 10 { 10.0.7.0/24, fd00:a:0:7::/64 }
+  expose s : udp/53 | icmp/8 | icmp6/128 to net & (10.0.0.0/23 | 203.0.113.0/25 | fd00:a:0:1::/64) via g
+    as 100.64.0.0/24, fd00:64::/64 clients as 100.80.0.0/23, 100.81.0.0/25, fd00:65::/64
+}
+gateway g {
+  joins a, net instances g1 stateful
+  attach net on g1 dev ext0 next-hop 10.0.0.1, fd00:a:0:1::1
+}
+endpoint a10 in a.s { at 10.0.7.10, fd00:a:0:7::10 on c1 dev a10 }
+policy pa for a in tenant { nobody: deny net & 10.0.1.9 -> a : udp }
+test "an external under other addresses" {
+  packet in net udp 10.0.0.5:4000 -> 100.64.0.10:53 is allow via g
+  packet in net udp 10.0.1.255:4000 -> 100.64.0.10:53 is allow via g
+  packet in net udp 10.0.1.9:4000 -> 100.64.0.10:53 is deny by pa.nobody
+  packet in net udp 10.0.2.5:4000 -> 100.64.0.10:53 is deny
+  packet in net udp 203.0.113.127:4000 -> 100.64.0.10:53 is allow via g
+  packet in net udp 203.0.113.128:4000 -> 100.64.0.10:53 is deny
+  packet in net udp [fd00:a:0:1:2:3:4:5]:4000 -> [fd00:64::10]:53 is allow via g
+  packet in net udp [fd00:a:0:2::5]:4000 -> [fd00:64::10]:53 is deny
+}
+"#;
+
+#[test]
+fn an_external_is_shown_under_other_addresses() {
+    let p = one(SHOWN);
+    let c = &p.compiled;
+    if !able(c, "clients as for an external") {
+        return;
+    }
+    let options = options("clients as for an external");
+    let artifacts = tempfile::tempdir().unwrap();
+    support::build(&p, artifacts.path());
+    let lab = lab::up(c, artifacts.path(), &options).unwrap();
+    let report = lab::probe(c, &lab, &ProbeOptions::default());
+    lab::down(&options).unwrap();
+    let report = report.unwrap();
+    assert!(report.ok(), "{}", report.table());
+    assert!(report.summary.passed >= 8, "{}", report.table());
+}

@@ -11,12 +11,14 @@ mod support;
 #[path = "node/traffic.rs"]
 mod traffic;
 
-use pair::{ALWAYS, project, workloads};
+use pair::{ALWAYS, B, Workload, project, workloads};
 use partywall_node::NodeError;
 use partywall_node::audit::audit;
 use partywall_node::generation::Generation;
 use partywall_node::install::{self, Step};
 use partywall_node::state::State;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -266,6 +268,63 @@ fn what_is_denied_is_cut_within_a_second_and_the_rest_goes_on() {
         assert!(longest < Duration::from_secs(1), "{longest:?}");
         revoked.close();
         other.close();
+    });
+}
+
+/// A connection whose opener reads nothing, so that the other side has sent all that it may.
+fn stalled(a: &Workload, b: &Workload, port: u16) -> (TcpStream, TcpStream) {
+    let listener = b.enter(|| TcpListener::bind((B, port)).unwrap());
+    let near = a.enter(|| TcpStream::connect_timeout(&(B, port).into(), Duration::from_secs(5)).unwrap());
+    let (mut far, _) = listener.accept().unwrap();
+    far.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    near.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    while far.write(&[7; 16_384]).is_ok() {}
+    (near, far)
+}
+
+#[test]
+fn a_revoked_connection_with_a_full_window_brings_nothing_when_it_is_read_again() {
+    if !able("full window") {
+        return;
+    }
+    let built = tempfile::tempdir().unwrap();
+    let (one, two) = (build(built.path(), "one", &with_sometimes()), build(built.path(), "two", &without()));
+    alone(|| {
+        let (a, b) = workloads();
+        let kept = tempfile::tempdir().unwrap();
+        let state = State::new(kept.path());
+        apply(&state, &one);
+        a.enter(|| {
+            sh(&format!(
+                "nft 'table inet tally {{ counter revoked {{ }}; counter other {{ }}; chain in {{ type filter hook prerouting priority -400; tcp sport {SOMETIMES} counter name revoked; tcp sport {ALWAYS} counter name other; }}; }}'"
+            ));
+        });
+        let counted = |kind: &str| {
+            let text = a.enter(|| sh(&format!("nft list counter inet tally {kind}")));
+            let words: Vec<&str> = text.split_whitespace().collect();
+            words[words.iter().position(|w| *w == "packets").unwrap() + 1].parse::<u64>().unwrap()
+        };
+        let (mut revoked, mut other) = (stalled(&a, &b, SOMETIMES), stalled(&a, &b, ALWAYS));
+        apply(&state, &two);
+        std::thread::sleep(Duration::from_secs(1));
+        let before = [counted("revoked"), counted("other")];
+        assert!(before[0] > 0);
+        // The window opens: whoever hears of it goes on.
+        let drain = |near: &mut TcpStream| {
+            let (mut buffer, mut bytes) = (vec![0; 1 << 16], 0);
+            while let Ok(n @ 1..) = near.read(&mut buffer) {
+                bytes += n;
+            }
+            bytes
+        };
+        let bytes = [drain(&mut revoked.0), drain(&mut other.0)];
+        std::thread::sleep(Duration::from_secs(2));
+        let again = [drain(&mut revoked.0), drain(&mut other.0)];
+        let after = [counted("revoked"), counted("other")];
+        println!("read {bytes:?}, then {again:?} bytes; packets {before:?}, then {after:?}");
+        assert!(bytes[0] > 0 && again[0] == 0, "what had arrived can be read, and no more comes");
+        assert_eq!(after[0], before[0], "packets of a revoked connection arrived");
+        assert!(after[1] > before[1], "the other connection goes on");
     });
 }
 

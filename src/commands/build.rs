@@ -39,12 +39,30 @@ pub struct BuildArgs {
 pub enum Target {
     /// nftables and iproute2
     Nft,
+    /// Programs at tc, and maps
+    Ebpf,
+    /// A program for switches, its P4Info and its entries
+    P4,
+    /// Every one of them, side by side
+    All,
+}
+
+impl Target {
+    pub(crate) fn list(self) -> BTreeSet<backends::Target> {
+        match self {
+            Self::Nft => BTreeSet::from([backends::Target::Nft]),
+            Self::Ebpf => BTreeSet::from([backends::Target::Ebpf]),
+            Self::P4 => BTreeSet::from([backends::Target::P4]),
+            Self::All => BTreeSet::from([backends::Target::Nft, backends::Target::Ebpf]),
+        }
+    }
 }
 
 pub fn run(global: &Global, args: &BuildArgs) -> Outcome {
     artifacts::replaceable(&args.out)?;
     let analysis = analysis::analyse(&args.project.path, &args.judging, &args.proving, &args.levels)?;
-    let Some(bundle) = bundle(&analysis, set(&args.node), set(&args.down), global)? else {
+    let targets = args.target.list();
+    let Some(bundle) = bundle(&analysis, targets, set(&args.node), set(&args.down), global)? else {
         return Ok(Exit::Findings);
     };
     artifacts::write(&bundle, &args.out)?;
@@ -68,6 +86,7 @@ pub(crate) fn set(names: &[String]) -> BTreeSet<String> {
 /// has been told.
 pub(crate) fn bundle(
     analysis: &Analysis,
+    targets: BTreeSet<backends::Target>,
     nodes: BTreeSet<String>,
     down: BTreeSet<String>,
     global: &Global,
@@ -87,7 +106,7 @@ pub(crate) fn bundle(
     if let Some(name) = down.iter().find(|name| !instance(name)) {
         return Err(Failure::new(format!("node {name} runs no gateway instance that could be down")));
     }
-    let request = Request { nodes, version: env!("CARGO_PKG_VERSION").to_owned(), down };
+    let request = Request { targets, nodes, version: env!("CARGO_PKG_VERSION").to_owned(), down };
     match backends::build(&analysis.compiled, &analysis.sources, &request) {
         Ok(bundle) => Ok(Some(bundle)),
         Err(mut found) => {

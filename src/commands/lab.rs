@@ -3,7 +3,7 @@
 use crate::analysis;
 use crate::artifacts;
 use crate::cli::{Global, Judging, Levels, ProjectPath, Proving};
-use crate::commands::build::{self, Target};
+use crate::commands::build;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::Out;
 use clap::{Args, Subcommand, ValueEnum};
@@ -53,6 +53,27 @@ enum LabCommand {
     },
 }
 
+/// What the nodes of a lab run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Target {
+    /// nftables and iproute2
+    Nft,
+    /// Programs at tc, and maps
+    Ebpf,
+    /// Every other node the one, the rest the other
+    Mixed,
+}
+
+impl Target {
+    fn list(self) -> BTreeSet<backends::Target> {
+        match self {
+            Self::Nft => BTreeSet::from([backends::Target::Nft]),
+            Self::Ebpf => BTreeSet::from([backends::Target::Ebpf]),
+            Self::Mixed => BTreeSet::from([backends::Target::Nft, backends::Target::Ebpf]),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
     Human,
@@ -61,22 +82,37 @@ enum Format {
 
 pub fn run(global: &Global, args: &LabArgs) -> Outcome {
     match &args.command {
-        LabCommand::Up { project, target: Target::Nft, down, judging, proving } => {
-            up(global, &project.path, down, judging, proving)
+        LabCommand::Up { project, target, down, judging, proving } => {
+            up(global, &project.path, *target, down, judging, proving)
         }
         LabCommand::Probe { project, format, judging } => probe(global, &project.path, *format, judging),
         LabCommand::Down { project } => down(&project.path),
     }
 }
 
-fn up(global: &Global, path: &Path, down: &[String], judging: &Judging, proving: &Proving) -> Outcome {
+fn up(
+    global: &Global,
+    path: &Path,
+    target: Target,
+    down: &[String],
+    judging: &Judging,
+    proving: &Proving,
+) -> Outcome {
     let analysis = analysis::analyse(path, judging, proving, &Levels::default())?;
-    let Some(bundle) = build::bundle(&analysis, BTreeSet::new(), build::set(down), global)? else {
+    let nodes = BTreeSet::new();
+    let Some(bundle) = build::bundle(&analysis, target.list(), nodes, build::set(down), global)? else {
         return Ok(Exit::Findings);
     };
     let folder = tempfile::tempdir().map_err(|e| Failure::io("cannot make a temporary folder", &e))?;
     let built = folder.path().join("nodes");
     artifacts::write(&bundle, &built)?;
+    if target == Target::Mixed {
+        for node in bundle.manifest.nodes.keys().skip(1).step_by(2) {
+            let other = built.join(node).join("nft");
+            std::fs::remove_dir_all(&other)
+                .map_err(|e| Failure::io(format!("cannot remove {}", other.display()), &e))?;
+        }
+    }
     let mut lab = lab::up(&analysis.compiled, &built, &options(path)?).map_err(failure)?;
     for (id, node) in analysis.compiled.model.nodes.iter() {
         if down.contains(&node.name) {

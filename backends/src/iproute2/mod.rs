@@ -1,8 +1,10 @@
 //! Devices, neighbours, routes and rules, as values and as `ip -batch` and `bridge -batch` text.
 
 mod print;
+mod tree;
 
 pub use print::{device_line, fdb_line, route_line, rule_line};
+pub use tree::{preference, tree};
 
 use compiler::algebra::Family;
 use std::net::IpAddr;
@@ -19,8 +21,13 @@ pub mod group {
 
 /// `protocol` of every rule and route.
 pub const PROTOCOL: u8 = 87;
-/// Preference of every rule: after `local`, before `main`.
+/// Preference of the last rule of ours: after `local`, before `main`.
 pub const PREFERENCE: u32 = 20_567;
+/// The kernel asks rule after rule. So tables are spread over leaves by low bits of their numbers, each leaf with a preference of its
+/// own, and where there are many, rules lead past the leaves that cannot hold a packet's.
+pub const LEAF_BITS: u32 = 6;
+/// More tables than these are found by such rules.
+pub const FEW_TABLES: usize = 16;
 /// The bits of a mark that select a table.
 pub const MASK: u32 = 0x7fff_ffff;
 /// Metric of a table's last route: the lowest preference there is without a meaning of its own.

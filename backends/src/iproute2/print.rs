@@ -1,6 +1,6 @@
 //! Lines of `ip -batch` and `bridge -batch`.
 
-use super::{Device, Fdb, LAST_METRIC, MASK, PREFERENCE, PROTOCOL, Route, Target, group};
+use super::{Device, Fdb, LAST_METRIC, MASK, PROTOCOL, Route, Target, group, preference};
 use compiler::algebra::Family;
 
 fn mac_text(mac: [u8; 6]) -> String {
@@ -17,7 +17,10 @@ pub fn device_line(device: &Device) -> String {
             mac_text(*mac)
         ),
         Device::Fabric { name, mtu } => {
-            format!("link set dev {name} group {} mtu {mtu} addrgenmode none multicast off up", group::FABRIC)
+            format!(
+                "link set dev {name} group {} mtu {mtu} addrgenmode none multicast off\nlink set dev {name} up",
+                group::FABRIC
+            )
         }
         Device::Workload { name, mac } => {
             format!("link set dev {name} group {} address {}", group::WORKLOAD, mac_text(*mac))
@@ -67,6 +70,7 @@ pub fn route_line(route: &Route) -> String {
 #[must_use]
 pub fn rule_line(table: u32) -> String {
     format!(
-        "rule add table {table:#010x} fwmark {table:#010x}/{MASK:#010x} preference {PREFERENCE} protocol {PROTOCOL}"
+        "rule add table {table:#010x} fwmark {table:#010x}/{MASK:#010x} preference {} protocol {PROTOCOL}",
+        preference(table)
     )
 }

@@ -5,8 +5,8 @@
 //! in a node's files depends on who is alive, so that the result is what `build` gives with the same instances down.
 
 use super::print::{DIGEST, SUFFIX, seal};
-use super::{numbers, numbers::small};
 use crate::artifacts::Artifact;
+use crate::linux::{numbers, numbers::small};
 use std::collections::BTreeSet;
 
 /// Why files could not be changed.

@@ -1,51 +1,24 @@
 //! nftables and iproute2. `docs/dataplane-nft.md` tells the design.
 
-pub mod ends;
+mod affinity;
+mod arp;
+mod base;
+mod errors;
+mod fast;
 pub mod live;
-mod lower;
-pub mod model;
-pub mod numbers;
 mod print;
 mod program;
 mod schema;
 mod script;
-pub mod services;
-pub mod walk;
 
 use crate::Backend;
 use crate::artifacts::Artifact;
 use crate::capability::{self, Capability};
-use crate::iproute2::{Device, Fdb, Noted, Route};
+use crate::linux::{Model, lower};
 use compiler::Compiled;
 use compiler::ids::NodeId;
 use lang::diag::Diagnostic;
 use lang::source::Sources;
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
-
-/// What one node runs.
-#[derive(Debug, Clone)]
-pub struct Model {
-    pub node: String,
-    pub gateway: bool,
-    pub vtep: IpAddr,
-    /// The underlay device.
-    pub dev: String,
-    /// UDP port of the encapsulation.
-    pub port: u16,
-    pub log_unknown_vni: bool,
-    pub rules: model::Ruleset,
-    pub devices: Vec<Noted<Device>>,
-    pub fdb: Vec<Noted<Fdb>>,
-    /// Routes by table, as in slot 0.
-    pub tables: BTreeMap<u32, Vec<Noted<Route>>>,
-    /// Devices of workloads.
-    pub workloads: BTreeSet<String>,
-    /// Names that had to be changed: as written → as emitted.
-    pub names: BTreeMap<String, String>,
-    /// Gateway nodes that this node sends to, in the order of their numbers.
-    pub instances: Vec<String>,
-}
 
 /// The target `nft`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -69,7 +42,7 @@ impl Backend for Nft {
         node: NodeId,
         down: &[NodeId],
     ) -> Result<Model, Vec<Diagnostic>> {
-        lower::lower(compiled, sources, node, down)
+        lower(compiled, sources, node, down)
     }
 
     fn print(&self, model: &Model) -> Vec<Artifact> {

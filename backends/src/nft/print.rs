@@ -3,11 +3,12 @@
 //! Everything is written with a stand-in for the generation, whose digest is then taken over the text and put in its
 //! place: equal content is an equal generation, whatever else in the project changed.
 
-use super::model::{Atom, Direction, Entry, Table, address_text};
 use super::program::{self, Statements};
-use super::{Model, schema, script};
+use super::{arp, base, fast, schema, script};
 use crate::artifacts::Artifact;
 use crate::iproute2::{self, Noted};
+use crate::linux::Model;
+use crate::linux::model::{Atom, Direction, Entry, Table, address_text};
 use compiler::algebra::Family;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -17,16 +18,21 @@ pub(super) const DIGEST: &str = "\u{1}digest\u{1}";
 /// Stands for the suffix of the generation's names.
 pub(super) const SUFFIX: &str = "\u{1}suffix\u{1}";
 
+/// Elements of a table of intervals in one command. At the end of a message to the kernel, nft 1.0.6 changes the byte order of
+/// a mark in such a key once too often, and the element is not found; of so few elements a message holds all.
+const AT_ONCE: usize = 250;
+
 /// The node's files.
 pub(super) fn print(model: &Model) -> Vec<Artifact> {
+    let model = &fast::joined(model);
     let drafts = [
         ("links.batch", links(model)),
         ("fdb.batch", fdb(model)),
         ("routes.batch", routes(model, Family::V4)),
         ("routes6.batch", routes(model, Family::V6)),
-        ("base.nft", program::base(model)),
+        ("base.nft", base::base(model)),
         ("stage.nft", stage(model)),
-        ("commit.nft", program::commit(model)),
+        ("commit.nft", base::commit(model)),
         ("sweep.nft", sweep(model)),
         ("apply.sh", script::apply(model)),
     ];
@@ -98,6 +104,13 @@ fn routes(model: &Model, family: Family) -> String {
             "{which} tables and rules as in slot 0; slot 1's numbers are one higher; for {tool}, by way of apply.sh"
         ),
     );
+    let tables = model.tables.values().filter(|list| list.iter().any(|r| r.what.family == family));
+    if tables.count() > iproute2::FEW_TABLES {
+        out.push_str("# the way to a rule among many\n");
+        for line in iproute2::tree() {
+            let _ = writeln!(out, "{line}");
+        }
+    }
     for (table, list) in &model.tables {
         let list: Vec<_> = list.iter().filter(|r| r.what.family == family).cloned().collect();
         if !list.is_empty() {
@@ -114,21 +127,23 @@ fn stage(model: &Model) -> String {
     for (counter, origin) in &model.rules.counters {
         let _ = writeln!(out, "add counter inet partywall {counter} # {origin}");
     }
+    let mut more = String::new();
     for arp in [false, true] {
         let _ = writeln!(out, "table {} partywall {{", if arp { "arp" } else { "inet" });
-        let chains = if arp { program::arp_chains(model) } else { program::chains(model) };
+        let chains = if arp { arp::chains(model) } else { program::chains(model) };
         // Chains that maps lead to must be known before; their rules come after the maps that they consult.
         for chain in chains.keys() {
             let _ = writeln!(out, "  chain {chain}_{SUFFIX} {{\n  }}");
         }
         for (table, entries) in &model.rules.tables {
             if schema::declared(*table).arp == arp && !entries.is_empty() {
-                declare(&mut out, model, *table, entries);
+                declare(&mut out, &mut more, model, *table, entries);
             }
         }
         print_chains(&mut out, &chains);
         out.push_str("}\n");
     }
+    out.push_str(&more);
     for (map, chain) in program::slots(model) {
         let _ = writeln!(out, "add element inet partywall {map} {{ $slot : goto {chain}_{SUFFIX} }}");
     }
@@ -145,9 +160,20 @@ pub(super) fn print_chains(out: &mut String, chains: &BTreeMap<String, Statement
     }
 }
 
-fn declare(out: &mut String, model: &Model, table: Table, entries: &BTreeMap<Vec<Atom>, Entry>) {
+/// A table with its elements; `more` are those for which another command is needed, once all tables are declared.
+fn declare(
+    out: &mut String,
+    more: &mut String,
+    model: &Model,
+    table: Table,
+    entries: &BTreeMap<Vec<Atom>, Entry>,
+) {
     let declared = schema::declared(table);
+    let order = schema::order(&model.rules, table);
     let keys = declared.keys.replace("{vtep}", schema::outer(compiler::algebra::parse_addr(model.vtep).0));
+    let (how, fields) = keys.split_once(' ').unwrap_or(("type", &keys));
+    let fields: Vec<&str> = fields.split(" . ").collect();
+    let keys = format!("{how} {}", schema::ordered(&fields, &order).join(" . "));
     let kind = if declared.value.is_some() { "map" } else { "set" };
     let _ = writeln!(out, "  {kind} {}_{SUFFIX} {{", declared.name);
     match declared.value {
@@ -160,21 +186,44 @@ fn declare(out: &mut String, model: &Model, table: Table, entries: &BTreeMap<Vec
     }
     if declared.interval {
         out.push_str("    flags interval\n");
+    } else {
+        // Knowing it, the kernel takes a plain hash table, which is faster than one that can grow.
+        let _ = writeln!(out, "    size {}", entries.len());
     }
     out.push_str("    elements = {\n");
-    for (key, entry) in entries {
-        let key: Vec<String> = key.iter().map(atom).collect();
-        let _ = write!(out, "      {}", key.join(" . "));
+    let (slotted_key, slotted_value) = schema::slotted(table);
+    let slotted = |mark: &Atom, slotted: bool| {
+        let slot = if slotted && matches!(mark, Atom::Mark(_)) { " | $slot" } else { "" };
+        atom(mark) + slot
+    };
+    let element = |(key, entry): (&Vec<Atom>, &Entry)| {
+        let key: Vec<String> = key.iter().map(|field| slotted(field, slotted_key)).collect();
+        let mut line = format!("      {}", schema::ordered(&key, &order).join(" . "));
         if let Some(value) = &entry.value {
-            let _ = write!(out, " : {}", atom(value));
+            let _ = write!(line, " : {}", slotted(value, slotted_value));
         }
-        out.push(',');
+        line.push(',');
         if !entry.note.is_empty() {
-            let _ = write!(out, " # {}", entry.note);
+            let _ = write!(line, " # {}", entry.note);
         }
-        out.push('\n');
-    }
+        line.push('\n');
+        line
+    };
+    let mut elements = entries.iter().map(element);
+    let here = if declared.interval { AT_ONCE } else { entries.len() };
+    out.extend(elements.by_ref().take(here));
     out.push_str("    }\n  }\n");
+    let family = if declared.arp { "arp" } else { "inet" };
+    for (at, line) in elements.enumerate() {
+        if at % AT_ONCE == 0 {
+            let end = if at == 0 { "" } else { "}\n" };
+            let _ = writeln!(more, "{end}add element {family} partywall {}_{SUFFIX} {{", declared.name);
+        }
+        more.push_str(&line);
+    }
+    if declared.interval && entries.len() > AT_ONCE {
+        more.push_str("}\n");
+    }
 }
 
 /// An atom as nft writes it.
@@ -215,7 +264,7 @@ fn sweep(model: &Model) -> String {
     }
     for arp in [false, true] {
         let family = if arp { "arp" } else { "inet" };
-        let chains = if arp { program::arp_chains(model) } else { program::chains(model) };
+        let chains = if arp { arp::chains(model) } else { program::chains(model) };
         for chain in chains.keys() {
             let _ = writeln!(out, "flush chain {family} partywall {chain}_{SUFFIX}");
         }

@@ -5,11 +5,12 @@
 //! in `raw`. Everything after asks for the slot. A lookup that finds nothing ends a rule without a verdict, so each is
 //! followed by one that refuses.
 
-use super::model::Table;
-use super::numbers::{CONTEXT, DECIDED, DESTINATION, INSTANCE, KIND, PAIR, PARTS, PER_PART, ROLE};
-use super::print::{SUFFIX, head};
-use super::{Model, schema};
+use super::print::SUFFIX;
+use super::{affinity, errors, schema};
 use crate::iproute2::group::{FABRIC, OUTSIDE, WORKLOAD};
+use crate::linux::Model;
+use crate::linux::model::{Atom, Entry, Table};
+use crate::linux::numbers::{DECIDED, INSTANCE, KIND, PAIR, PARTS, PER_PART};
 use compiler::algebra::parse_addr;
 use compiler::buckets;
 use std::collections::BTreeMap;
@@ -35,151 +36,21 @@ pub const REASONS: [(&str, &str); 11] = [
 /// Conntrack's protocols whose original tuple has ports, or type and code.
 const WITH_PORTS: &str = "{ icmp, tcp, udp, ipv6-icmp, sctp }";
 
-fn name(table: Table) -> String {
+pub(super) fn name(table: Table) -> String {
     format!("{}_{SUFFIX}", schema::declared(table).name)
+}
+
+/// What a packet is looked up by in a table: the fields as the model has them, in the order in which the table is written.
+fn key(model: &Model, table: Table, fields: &[&str]) -> String {
+    schema::ordered(fields, &schema::order(&model.rules, table)).join(" . ")
 }
 
 /// The maps from slots to chains.
 pub(super) fn slots(model: &Model) -> Vec<(&'static str, &'static str)> {
-    let mut out = vec![("slot_raw", "raw"), ("slot_decide", "decide")];
+    let mut out = vec![("slot_raw", "raw"), ("slot_decide", "decide"), ("slot_answer", "answer")];
     if model.gateway {
-        out.extend([("slot_nat_dst", "nat_dst"), ("slot_nat_src", "nat_src")]);
+        out.extend([("slot_nat_dst", "nat_dst"), ("slot_nat_src", "nat_src"), ("slot_door", "door")]);
     }
-    out
-}
-
-/// The table, the counters and the base chains. The rules of each are replaced in the one transaction that the file is.
-pub(super) fn base(model: &Model) -> String {
-    let ours = format!("{WORKLOAD:#x}-{OUTSIDE:#x}");
-    let inside = format!("{WORKLOAD:#x}-{FABRIC:#x}");
-    let port = model.port;
-    let slot = |map: &str| format!("meta mark & 0x00000001 vmap @{map}");
-    let decided = format!("meta mark & {DECIDED:#010x} == {DECIDED:#010x}");
-    let mut chains: Vec<(&str, Option<&str>, Statements)> =
-        vec![("flip_fabric", None, vec![]), ("flip_raw", None, vec![])];
-    for (chain, counter) in REASONS {
-        let mut rules = vec![format!("counter name \"{counter}\" drop")];
-        if chain == "unknown_vni" && model.log_unknown_vni {
-            rules.insert(
-                0,
-                "limit rate 10/second burst 20 packets log prefix \"partywall unknown-vni: \"".into(),
-            );
-        }
-        chains.push((chain, None, rules));
-    }
-    chains.push((
-        "fabric_in",
-        Some("type filter hook input priority -10; policy drop;"),
-        vec![
-            format!("iifgroup {WORKLOAD:#x} icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} ip6 hoplimit 255 accept"),
-            format!("iifgroup {inside} goto to_host"),
-            format!("udp dport {port} goto flip_fabric"),
-            "accept".into(),
-        ],
-    ));
-    let closed = closed(model);
-    let mut raw = vec![format!("iifgroup != {ours} udp dport {port} notrack accept")];
-    raw.extend(closed.iter().map(|closed| format!("{closed} goto to_host")));
-    raw.extend([format!("iifgroup != {ours} accept"), "jump flip_raw".into(), slot("slot_raw")]);
-    chains.push(("raw", Some("type filter hook prerouting priority raw; policy drop;"), raw));
-    chains.push((
-        "raw_out",
-        Some("type filter hook output priority raw; policy drop;"),
-        vec![format!("udp dport {port} notrack accept"), "accept".into()],
-    ));
-    chains.push((
-        "decide",
-        Some("type filter hook prerouting priority mangle; policy drop;"),
-        vec![format!("iifgroup != {ours} accept"), slot("slot_decide")],
-    ));
-    let mut forward = vec![format!("iifgroup != {ours} oifgroup != {ours} accept")];
-    if model.gateway {
-        forward
-            .push(format!("iifgroup {OUTSIDE:#x} meta mark & {DECIDED:#010x} == 0x00000000 goto no_route"));
-    } else {
-        forward.push(format!("iifgroup {FABRIC:#x} oifgroup {FABRIC:#x} goto no_route"));
-    }
-    forward.push(format!("{decided} tcp flags & (syn) == syn tcp option maxseg size set rt mtu"));
-    forward.push(format!("{decided} iifgroup {ours} oifgroup {ours} accept"));
-    forward.push("goto to_host".into());
-    chains.push(("forward", Some("type filter hook forward priority filter; policy drop;"), forward));
-    chains.push((
-        "leave",
-        Some("type filter hook postrouting priority 300; policy drop;"),
-        // The mark would stay on the encapsulated packet and lead that by the tenant's table too.
-        vec![format!("oifgroup {FABRIC:#x} meta mark set 0x00000000"), "accept".into()],
-    ));
-    if model.gateway {
-        let foreign = format!("meta mark & {DECIDED:#010x} == 0x00000000 accept");
-        chains.push((
-            "nat_in",
-            Some("type nat hook prerouting priority dstnat; policy drop;"),
-            vec![foreign.clone(), slot("slot_nat_dst")],
-        ));
-        chains.push((
-            "nat_out",
-            Some("type nat hook postrouting priority srcnat; policy drop;"),
-            vec![foreign, slot("slot_nat_src")],
-        ));
-    }
-    let mut out = head(
-        model,
-        "the table, its counters and base chains, closed until a generation is committed; nft -f, repeatable",
-    );
-    out.push_str("table inet partywall {\n");
-    for (_, counter) in REASONS {
-        let _ = writeln!(out, "  counter {counter} {{\n  }}");
-    }
-    // What is in it is the kernel's, and outlives generations as connections do.
-    out.push_str(
-        "  set connections {\n    typeof meta mark . meta mark\n    size 16777216\n    flags dynamic\n  }\n",
-    );
-    for (map, _) in slots(model) {
-        let _ = writeln!(out, "  map {map} {{\n    type mark : verdict\n  }}");
-    }
-    for (chain, hook, _) in &chains {
-        let _ = writeln!(out, "  chain {chain} {{");
-        if let Some(hook) = hook {
-            let _ = writeln!(out, "    {hook}");
-        }
-        out.push_str("  }\n");
-    }
-    out.push_str("}\ntable arp partywall {\n  chain flip {\n  }\n  chain in {\n    type filter hook input priority filter; policy drop;\n  }\n}\n");
-    let permanent = chains.iter().filter(|(chain, ..)| !chain.starts_with("flip"));
-    for (chain, _, rules) in permanent {
-        let _ = writeln!(out, "flush chain inet partywall {chain}");
-        for rule in rules {
-            let _ = writeln!(out, "add rule inet partywall {chain} {rule}");
-        }
-    }
-    out.push_str("flush chain arp partywall in\n");
-    if let Some(closed) = closed {
-        let _ = writeln!(out, "add rule arp partywall in {closed} drop");
-    }
-    let _ = writeln!(out, "add rule arp partywall in iifgroup != {inside} accept");
-    out.push_str("add rule arp partywall in goto flip\n");
-    out
-}
-
-/// Devices of workloads that came back without their group, such as after a restart: closed until they are in it again.
-fn closed(model: &Model) -> Option<String> {
-    let names: Vec<String> = model.workloads.iter().map(|dev| format!("\"{dev}\"")).collect();
-    (!names.is_empty()).then(|| format!("iifname {{ {} }} iifgroup != {WORKLOAD:#x}", names.join(", ")))
-}
-
-/// The flip.
-pub(super) fn commit(model: &Model) -> String {
-    let mut out = head(model, "the flip; nft -D slot=0|1 -f");
-    let _ = write!(
-        out,
-        "flush chain inet partywall flip_fabric
-flush chain inet partywall flip_raw
-flush chain arp partywall flip
-add rule inet partywall flip_fabric goto fabric_{SUFFIX}
-add rule inet partywall flip_raw meta mark & {KIND:#010x} != {ROLE:#010x} meta mark set $slot
-add rule arp partywall flip goto in_{SUFFIX}
-"
-    );
     out
 }
 
@@ -189,27 +60,42 @@ pub(super) fn chains(model: &Model) -> BTreeMap<String, Statements> {
         ("fabric".to_owned(), fabric(model)),
         ("raw".to_owned(), raw(model)),
         ("decide".to_owned(), decide(model)),
-        ("classify4".to_owned(), classify(model, false)),
-        ("classify6".to_owned(), classify(model, true)),
+        ("known".to_owned(), known(model)),
+        ("odd".to_owned(), odd(model)),
+        ("source4".to_owned(), source(model, false)),
+        ("source6".to_owned(), source(model, true)),
+        ("destination4".to_owned(), destination(model, false)),
+        ("destination6".to_owned(), destination(model, true)),
         ("judge".to_owned(), judge(model)),
+        ("serve".to_owned(), serve(model)),
+        ("judged".to_owned(), judged(model)),
         ("bound".to_owned(), bound(model)),
         ("go".to_owned(), go(model)),
         ("send".to_owned(), send()),
+        ("answer".to_owned(), errors::answer(model)),
     ]);
     if model.gateway {
         out.insert("nat_dst".into(), nat(model, true));
         out.insert("nat_src".into(), nat(model, false));
+        out.insert("back".into(), errors::back(model, SUFFIX));
+        out.insert("door".into(), errors::door(model));
     } else {
         out.insert("workload".into(), workload(model));
+        out.insert("owned4".into(), owned("4"));
+        out.insert("owned6".into(), owned("6"));
+        out.insert("landed".into(), landed(model));
         out.insert("arrive".into(), arrive(model));
         out.insert("via".into(), via(model));
         if model.rules.has(Table::Gateway) {
             out.insert("cells".into(), cells(model));
         }
+        if model.rules.has(Table::GatewayFlow) {
+            out.insert("flows".into(), affinity::flows(model, WITH_PORTS));
+        }
     }
     for log in &model.rules.logs {
         let statement =
-            format!("ct state new limit rate 10/second burst 20 packets log prefix \"{}\"", log.prefix);
+            format!("{FIRST} limit rate 10/second burst 20 packets log prefix \"{}\"", log.prefix);
         out.insert(log.name.clone(), vec![format!("{statement} # {}", log.note)]);
     }
     out
@@ -219,32 +105,42 @@ pub(super) fn chains(model: &Model) -> BTreeMap<String, Statements> {
 fn fabric(model: &Model) -> Statements {
     let outer = schema::outer(parse_addr(model.vtep).0);
     let (vni, inner4, inner6) = (schema::VNI, schema::INNER4, schema::INNER6);
-    let mut out = vec![
-        format!("iifname != \"{}\" goto bad_vtep", model.dev),
+    let families = [
+        (Table::Legit4, Table::LegitRange4, "@th,224,16 0x0800", inner4),
+        (Table::Legit6, Table::LegitRange6, "@th,224,16 0x86dd", inner6),
+    ];
+    let saddr = format!("{outer} saddr");
+    let lookup = |table, inner| {
+        format!("meta mark set {} map @{}", key(model, table, &[&saddr, vni, inner]), name(table))
+    };
+    let taken = "accept";
+    let mut out = Vec::new();
+    // At once what is as it should be; the rest is asked what is wrong with it.
+    for (exact, _, kind, inner) in families {
+        if model.rules.has(exact) {
+            out.push(format!(
+                "{outer} daddr {} @th,64,8 & 0x08 == 0x08 {kind} {} {taken}",
+                model.vtep,
+                lookup(exact, inner)
+            ));
+        }
+    }
+    out.extend([
         format!("{outer} daddr != {} goto bad_vtep", model.vtep),
         // The I flag; then the inner frame is IPv4 or IPv6, without a VLAN tag.
         "@th,64,8 & 0x08 == 0x00 goto bad_vtep".into(),
-    ];
+    ]);
     if model.rules.has(Table::Vnis) {
         out.push(format!("{vni} != @{} goto unknown_vni", name(Table::Vnis)));
     } else {
         out.push("goto unknown_vni".into());
     }
-    out.push("meta mark set 0x00000000".into());
-    for (exact, ranges, kind, inner) in [
-        (Table::Legit4, Table::LegitRange4, "0x0800", inner4),
-        (Table::Legit6, Table::LegitRange6, "0x86dd", inner6),
-    ] {
-        let lookup = |table| format!("meta mark set {outer} saddr . {vni} . {inner} map @{}", name(table));
-        if model.rules.has(exact) {
-            out.push(format!("@th,224,16 {kind} {}", lookup(exact)));
-        }
+    for (_, ranges, kind, inner) in families {
         if model.rules.has(ranges) {
-            out.push(format!("@th,224,16 {kind} meta mark 0x00000000 {}", lookup(ranges)));
+            out.push(format!("{kind} {} {taken}", lookup(ranges, inner)));
         }
     }
-    out.push(format!("meta mark & {KIND:#010x} != {ROLE:#010x} goto bad_vtep"));
-    out.push("meta mark set meta mark | $slot accept".into());
+    out.push("goto bad_vtep".into());
     out
 }
 
@@ -252,7 +148,7 @@ fn raw(model: &Model) -> Statements {
     let mut out = Vec::new();
     if !model.gateway {
         if model.rules.has(Table::Zone) {
-            out.push(format!("ct zone set iifname map @{}", name(Table::Zone)));
+            out.push(format!("ct zone set iifname map @{} accept", name(Table::Zone)));
         }
         out.push("accept".into());
         return out;
@@ -261,9 +157,13 @@ fn raw(model: &Model) -> Statements {
     if model.rules.has(Table::Space) {
         out.push(format!("meta priority set iifname map @{}", name(Table::Space)));
     }
-    for (table, header) in [(Table::Zone4, "ip"), (Table::Zone6, "ip6")] {
+    for (table, daddr) in [(Table::Zone4, "ip daddr"), (Table::Zone6, "ip6 daddr")] {
         if model.rules.has(table) {
-            out.push(format!("ct zone set meta priority . {header} daddr map @{}", name(table)));
+            out.push(format!(
+                "ct zone set {} map @{}",
+                key(model, table, &["meta priority", daddr]),
+                name(table)
+            ));
         }
     }
     out.push("meta priority set 0".into());
@@ -271,83 +171,187 @@ fn raw(model: &Model) -> Statements {
     out
 }
 
+/// What a packet shows that is to be decided at once: nothing about it is odd. In IPv4 a header without options.
+const PLAIN: [&str; 2] = ["@nh,0,8 0x45", "meta nfproto ipv6"];
+
 fn decide(model: &Model) -> Statements {
-    let mut out = vec!["meta mark set meta mark & 0xfffffffe".to_owned()];
     if model.gateway {
-        // What an external sends to the node itself is the node's own business.
-        out.push(format!(
-            "iifgroup {OUTSIDE:#x} ct zone 0 fib daddr type {{ local, broadcast, multicast }} meta mark set 0x00000000 accept"
-        ));
-        for (table, header, family) in [(Table::Outside4, "ip", "ipv4"), (Table::Outside6, "ip6", "ipv6")] {
-            let unknown = if model.rules.has(table) {
-                format!("iifname . {header} saddr != @{}", name(table))
-            } else {
-                format!("meta nfproto {family}")
-            };
-            out.push(format!("iifgroup {OUTSIDE:#x} ct zone 0 {unknown} goto unknown_source"));
-        }
-        out.push(format!("iifgroup {OUTSIDE:#x} ct zone 0 goto no_route"));
-        out.push(format!("iifgroup {OUTSIDE:#x} ct state untracked meta mark set 0x00000000 accept"));
-    } else {
-        out.push(format!("iifgroup {WORKLOAD:#x} jump workload_{SUFFIX}"));
-        out.push(format!("iifgroup {FABRIC:#x} jump arrive_{SUFFIX}"));
+        return decide_gateway(model);
     }
-    for (table, header) in [(Table::Underlay4, "ip"), (Table::Underlay6, "ip6")] {
-        if model.rules.has(table) {
-            out.push(format!("{header} daddr @{} goto to_host", name(table)));
-        }
-    }
-    out.push("ct state { invalid, untracked } goto invalid".into());
-    out.push("ip hdrlength != 5 goto invalid".into());
-    // ICMP of the other family is no flow.
-    out.push("meta nfproto ipv4 ct original protocol ipv6-icmp goto invalid".into());
-    out.push("meta nfproto ipv6 ct original protocol icmp goto invalid".into());
+    vec![format!("iifgroup {WORKLOAD:#x} goto workload_{SUFFIX}"), format!("goto landed_{SUFFIX}")]
+}
+
+fn decide_gateway(model: &Model) -> Statements {
+    let mut out = vec!["meta mark set meta mark & 0xfffffffe".to_owned()];
+    let context =
+        format!("meta mark set iifname . meta mark . ct zone . ct direction map @{}", name(Table::Context));
     if model.rules.has(Table::Context) {
-        out.push(format!(
-            "meta mark set iifname . meta mark . ct zone . ct direction map @{}",
-            name(Table::Context)
-        ));
+        for (plain, family) in PLAIN.into_iter().zip(["4", "6"]) {
+            out.push(format!("iifgroup {FABRIC:#x} {plain} {context} goto source{family}_{SUFFIX}"));
+        }
     }
-    let refused = if model.gateway { "not_exposed" } else { "bad_vtep" };
-    out.push(format!("meta mark & {KIND:#010x} != {CONTEXT:#010x} goto {refused}"));
-    out.push("meta priority set 0".into());
-    out.push(format!("meta nfproto ipv4 goto classify4_{SUFFIX}"));
-    out.push(format!("goto classify6_{SUFFIX}"));
+    // What an external sends to the node itself is the node's own business.
+    out.push(format!(
+        "iifgroup {OUTSIDE:#x} ct zone 0 fib daddr type {{ local, broadcast, multicast }} meta mark set 0x00000000 accept"
+    ));
+    for (table, saddr, family) in
+        [(Table::Outside4, "ip saddr", "ipv4"), (Table::Outside6, "ip6 saddr", "ipv6")]
+    {
+        let unknown = if model.rules.has(table) {
+            format!("{} != @{}", key(model, table, &["iifname", saddr]), name(table))
+        } else {
+            format!("meta nfproto {family}")
+        };
+        out.push(format!("iifgroup {OUTSIDE:#x} ct zone 0 {unknown} goto unknown_source"));
+    }
+    out.push(format!("iifgroup {OUTSIDE:#x} ct zone 0 goto no_route"));
+    out.push(format!("iifgroup {OUTSIDE:#x} ct state untracked meta mark set 0x00000000 accept"));
+    out.push(format!("jump known_{SUFFIX}"));
+    if model.rules.has(Table::Context) {
+        out.push(format!("meta nfproto ipv4 {context} goto source4_{SUFFIX}"));
+        out.push(format!("{context} goto source6_{SUFFIX}"));
+    }
+    out.push("goto not_exposed".into());
     out
+}
+
+/// The way of most packets in one rule: what is known by the device and both addresses, then the port. What is not found so goes
+/// the long way. An error shows other addresses than what it is about.
+fn at_once(model: &Model, plain: &str, (table, header): (Table, &str)) -> Statements {
+    if !model.rules.has(table) || !model.rules.has(Table::Exact) {
+        return Vec::new();
+    }
+    let ends = format!("{header} saddr . {header} daddr");
+    let key = match table {
+        Table::Out4 | Table::Out6 => format!("iifname . ether saddr . {ends}"),
+        _ => format!("iifname . {ends} . meta mark"),
+    };
+    vec![
+        format!("{plain} {ENDS} meta mark set {key} . ct direction map @{} {}", name(table), exact(model)),
+        format!("meta mark & {KIND:#010x} == {PAIR:#010x} goto serve_{SUFFIX}"),
+    ]
+}
+
+/// Protocols with ports, whose packets are of no connection but their own.
+const ENDS: &str = "meta l4proto { tcp, udp, sctp }";
+
+/// The verdict on a port, after [`ENDS`].
+fn exact(model: &Model) -> String {
+    let key = key(model, Table::Exact, &["meta mark", "meta l4proto", "ct original proto-dst"]);
+    format!("meta priority set {key} map @{} goto judged_{SUFFIX}", name(Table::Exact))
+}
+
+/// On a node with endpoints, what the fabric delivers.
+fn landed(model: &Model) -> Statements {
+    let mut out = Vec::new();
+    let families = [(Table::Land4, "ip", "4"), (Table::Land6, "ip6", "6")];
+    let land =
+        |table, header| format!("meta mark set iifname . {header} daddr . meta mark map @{}", name(table));
+    let lives = errors::lives(model);
+    let pairs = [(Table::In4, "ip"), (Table::In6, "ip6")];
+    for ((plain, lives), pairs) in PLAIN.into_iter().zip(lives).zip(pairs) {
+        out.extend(at_once(model, format!("{plain} {lives}").trim_end(), pairs));
+    }
+    for ((plain, lives), (table, header, family)) in PLAIN.into_iter().zip(lives).zip(families) {
+        if model.rules.has(table) {
+            out.push(format!("{plain} {lives}{} goto source{family}_{SUFFIX}", land(table, header)));
+        }
+    }
+    out.push(format!("jump arrive_{SUFFIX}"));
+    out.push(format!("jump known_{SUFFIX}"));
+    for (table, header, family) in families {
+        if model.rules.has(table) {
+            out.push(format!("{} goto source{family}_{SUFFIX}", land(table, header)));
+        }
+    }
+    out.push("goto bad_vtep".into());
+    out
+}
+
+/// Comes back with packets that conntrack and the tables can tell.
+fn known(model: &Model) -> Statements {
+    let mut out = to_host(model);
+    out.push(UNKNOWN.into());
+    out.push("ip hdrlength != 5 goto invalid".into());
+    out.extend(foreign_icmp());
+    out
+}
+
+/// Before a refusal, what may be said of the packet first; what was decided at once comes by here too.
+fn odd(model: &Model) -> Statements {
+    let mut out: Statements = if model.gateway {
+        Vec::new()
+    } else {
+        servers().map(|rule| format!("iifgroup {WORKLOAD:#x} {rule}")).to_vec()
+    };
+    out.extend(to_host(model));
+    out.push(UNKNOWN.into());
+    out.extend(foreign_icmp());
+    out
+}
+
+/// Of no connection.
+const UNKNOWN: &str = "ct state invalid,untracked goto invalid";
+
+fn to_host(model: &Model) -> Statements {
+    let tables = [(Table::Underlay4, "ip"), (Table::Underlay6, "ip6")].into_iter();
+    let there = tables.filter(|(table, _)| model.rules.has(*table));
+    there.map(|(table, header)| format!("{header} daddr @{} goto to_host", name(table))).collect()
+}
+
+/// ICMP of the other family is no flow.
+fn foreign_icmp() -> [String; 2] {
+    [("ipv4", "ipv6-icmp"), ("ipv6", "icmp")]
+        .map(|(family, icmp)| format!("meta nfproto {family} ct original protocol {icmp} goto invalid"))
+}
+
+/// What only a network's own servers and routers send. [`fast`](super::fast) keeps it out of the tables that are asked first.
+fn servers() -> [String; 3] {
+    [
+        "udp sport 67 udp dport 68 goto invalid".into(),
+        "udp sport 547 udp dport 546 goto invalid".into(),
+        "icmp type redirect goto invalid".into(),
+    ]
 }
 
 /// MAC and source of a workload; neighbour discovery for the router.
 fn workload(model: &Model) -> Statements {
     let discovery = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ip6 hoplimit 255";
-    // What only a network's own servers and routers send.
-    let mut out: Statements = vec![
-        "udp sport 67 udp dport 68 goto invalid".into(),
-        "udp sport 547 udp dport 546 goto invalid".into(),
-        "icmp type redirect goto invalid".into(),
-    ];
-    let owned = |table: Table, header: &str, verdict: &str| {
-        let mac = if matches!(table, Table::Owner4 | Table::Owner6) { "ether saddr . " } else { "" };
-        format!("iifname . {mac}{header} saddr @{} {verdict}", name(table))
+    let asked = errors::asked();
+    let owned = |table: Table, header: &str| {
+        let mac = if matches!(table, Table::From4 | Table::From6) { "ether saddr . " } else { "" };
+        format!("meta mark set iifname . {mac}{header} saddr map @{}", name(table))
     };
-    for (table, header) in
-        [(Table::Owner4, "ip"), (Table::Bare4, "ip"), (Table::Owner6, "ip6"), (Table::Bare6, "ip6")]
-    {
-        if !model.rules.has(table) {
-            continue;
-        }
-        if header == "ip6" {
-            out.push(
-                format!("{discovery} {} meta mark set 0x00000000 accept", owned(table, header, ""))
-                    .replace("  ", " "),
-            );
-        }
-        out.push(owned(table, header, "return"));
+    let tables = [
+        (Table::From4, "ip", "4"),
+        (Table::FromBare4, "ip", "4"),
+        (Table::From6, "ip6", "6"),
+        (Table::FromBare6, "ip6", "6"),
+    ];
+    let there = || tables.into_iter().filter(|(table, ..)| model.rules.has(*table));
+    let mut out = Vec::new();
+    for (plain, pairs) in PLAIN.into_iter().zip([(Table::Out4, "ip"), (Table::Out6, "ip6")]) {
+        out.extend(at_once(model, plain, pairs));
     }
-    if model.rules.has(Table::OwnerMac) {
-        out.push(format!(
-            "{discovery} ip6 saddr fe80::/10 iifname . ether saddr @{} meta mark set 0x00000000 accept",
-            name(Table::OwnerMac)
-        ));
+    for (table, header, family) in there() {
+        let [plain4, plain6] = PLAIN;
+        // Neighbour discovery is of no connection.
+        let plain =
+            if header == "ip" { plain4.to_owned() } else { format!("{plain6} meta l4proto != ipv6-icmp") };
+        out.push(format!("{plain} {} goto source{family}_{SUFFIX}", owned(table, header)));
+    }
+    out.extend(servers());
+    for (table, header, family) in there() {
+        if header == "ip6" {
+            out.push(format!("{discovery} {} {asked}", owned(table, header)));
+        }
+        out.push(format!("{} goto owned{family}_{SUFFIX}", owned(table, header)));
+    }
+    for (table, mac) in [(Table::OwnerMac, " . ether saddr"), (Table::OwnerBare, "")] {
+        if model.rules.has(table) {
+            let owner = name(table);
+            out.push(format!("{discovery} ip6 saddr fe80::/10 iifname{mac} @{owner} {asked}"));
+        }
     }
     // What hosts send on their own: router solicitations, group reports, address probes. Nobody is asked.
     out.push("ip6 saddr { ::, fe80::/10 } ip6 daddr ff00::/8 goto to_host".into());
@@ -355,9 +359,14 @@ fn workload(model: &Model) -> Statements {
     out
 }
 
+/// What a workload sends as its own, with something odd about it.
+fn owned(family: &str) -> Statements {
+    vec![format!("jump known_{SUFFIX}"), format!("goto source{family}_{SUFFIX}")]
+}
+
 /// What the fabric delivers is for an endpoint here, under its segment's VNI.
 fn arrive(model: &Model) -> Statements {
-    let mut out = Vec::new();
+    let mut out = errors::remember(model);
     for (table, header) in [(Table::Here4, "ip"), (Table::Here6, "ip6")] {
         if model.rules.has(table) {
             out.push(format!("iifname . {header} daddr @{} return", name(table)));
@@ -367,67 +376,96 @@ fn arrive(model: &Model) -> Statements {
     out
 }
 
-/// Source and destination of the connection's first packet, as classes.
-fn classify(model: &Model, v6: bool) -> Statements {
-    let header = if v6 { "ip6" } else { "ip" };
-    let [src, src_range, dst, dst_range] = if v6 {
-        [Table::Src6, Table::SrcRange6, Table::Dst6, Table::DstRange6]
-    } else {
-        [Table::Src4, Table::SrcRange4, Table::Dst4, Table::DstRange4]
-    };
+/// Source of the connection's first packet as a class, in the other register.
+fn source(model: &Model, v6: bool) -> Statements {
+    let (header, family) = if v6 { ("ip6", "6") } else { ("ip", "4") };
+    let tables = if v6 { [Table::Src6, Table::SrcRange6] } else { [Table::Src4, Table::SrcRange4] };
+    let address = format!("ct original {header} saddr");
     let mut out = Vec::new();
-    let lookup = |register: &str, end: &str, table| {
-        format!("meta {register} set meta mark . ct original {header} {end} map @{}", name(table))
-    };
-    if model.rules.has(src) {
-        out.push(lookup("priority", "saddr", src));
+    for table in tables.into_iter().filter(|table| model.rules.has(*table)) {
+        let key = key(model, table, &["meta mark", &address]);
+        out.push(format!("meta priority set {key} map @{} goto destination{family}_{SUFFIX}", name(table)));
     }
-    if model.rules.has(src_range) {
-        out.push(format!("meta priority 0 {}", lookup("priority", "saddr", src_range)));
-    }
-    out.push("meta priority 0 goto unknown_source".into());
-    if model.rules.has(dst) {
-        out.push(lookup("mark", "daddr", dst));
-    }
-    if model.rules.has(dst_range) {
-        out.push(format!(
-            "meta mark & {KIND:#010x} == {CONTEXT:#010x} {}",
-            lookup("mark", "daddr", dst_range)
-        ));
-    }
-    out.push(format!("meta mark & {KIND:#010x} != {DESTINATION:#010x} goto no_route"));
-    out.push(format!("goto judge_{SUFFIX}"));
+    out.push(format!("jump odd_{SUFFIX}"));
+    out.push("goto unknown_source".into());
     out
 }
 
-/// The verdict on a pair of classes and a service.
+/// Its destination.
+fn destination(model: &Model, v6: bool) -> Statements {
+    let header = if v6 { "ip6" } else { "ip" };
+    let [exact, range] = if v6 { [Table::Dst6, Table::DstRange6] } else { [Table::Dst4, Table::DstRange4] };
+    let address = format!("ct original {header} daddr");
+    let lookup = |table| {
+        let key = key(model, table, &["meta mark", &address]);
+        format!("meta mark set {key} map @{} goto judge_{SUFFIX}", name(table))
+    };
+    let mut out = Vec::new();
+    if model.rules.has(exact) {
+        out.push(lookup(exact));
+    }
+    // A range may hold addresses of the underlay.
+    out.push(format!("jump odd_{SUFFIX}"));
+    if model.rules.has(range) {
+        out.push(lookup(range));
+    }
+    out.push("goto no_route".into());
+    out
+}
+
+/// The class of the pair.
 fn judge(model: &Model) -> Statements {
     let mut out = Vec::new();
     if model.rules.has(Table::Pair) {
-        out.push(format!("meta mark set meta mark . meta priority map @{}", name(Table::Pair)));
-    }
-    out.push(format!("meta mark & {KIND:#010x} != {PAIR:#010x} goto not_exposed"));
-    out.push("meta priority set 0".into());
-    if model.rules.has(Table::Verdict) {
         out.push(format!(
-            "meta l4proto {WITH_PORTS} meta priority set meta mark . ct original protocol . ct original proto-src . ct original proto-dst map @{}",
-            name(Table::Verdict)
+            "meta mark set meta mark . meta priority map @{} goto serve_{SUFFIX}",
+            name(Table::Pair)
         ));
+    }
+    out.push(format!("jump odd_{SUFFIX}"));
+    out.push("goto not_exposed".into());
+    out
+}
+
+/// The verdict on a pair's class and a service.
+fn serve(model: &Model) -> Statements {
+    let mut out = Vec::new();
+    let service = |table: Table, fields: &[&str]| {
+        format!("meta priority set {} map @{} goto judged_{SUFFIX}", key(model, table, fields), name(table))
+    };
+    let tuple = ["meta mark", "ct original protocol", "ct original proto-src", "ct original proto-dst"];
+    let [pair, protocol, _, port] = tuple;
+    if model.rules.has(Table::Exact) {
+        out.push(format!("{ENDS} {}", exact(model)));
+    }
+    out.push(format!("jump odd_{SUFFIX}"));
+    if model.rules.has(Table::Exact) {
+        // An error is decided as what it is about.
+        let exact = service(Table::Exact, &[pair, protocol, port]);
+        out.push(format!("meta l4proto {{ icmp, ipv6-icmp }} {exact}"));
+    }
+    if model.rules.has(Table::Verdict) {
+        out.push(format!("meta l4proto {WITH_PORTS} {}", service(Table::Verdict, &tuple)));
     }
     if model.rules.has(Table::Protocol) {
-        out.push(format!(
-            "meta priority 0 meta priority set meta mark . ct original protocol map @{}",
-            name(Table::Protocol)
-        ));
+        out.push(service(Table::Protocol, &[pair, protocol]));
     }
     if model.rules.has(Table::Rest) {
-        out.push(format!("meta priority 0 meta priority set meta mark map @{}", name(Table::Rest)));
+        out.push(service(Table::Rest, &[pair]));
     }
+    out.push("goto by_default".into());
+    out
+}
+
+/// What follows from a verdict.
+fn judged(model: &Model) -> Statements {
+    let mut out = Vec::new();
     for table in [Table::EgressRule, Table::IngressRule] {
         if model.rules.has(table) {
             out.push(format!("counter name meta priority map @{}", name(table)));
         }
     }
+    out.extend(onward(model));
     for table in [Table::Log, Table::Action] {
         if model.rules.has(table) {
             out.push(format!("meta priority vmap @{}", name(table)));
@@ -435,6 +473,23 @@ fn judge(model: &Model) -> Statements {
     }
     out.push("goto by_default".into());
     out
+}
+
+/// The same as `go` for a packet of a connection that has been counted, if nothing has to be remembered of it.
+fn onward(model: &Model) -> Statements {
+    let leads = |entry: &Entry| matches!(entry.value, Some(Atom::Mark(mark)) if mark & DECIDED == DECIDED);
+    if !model.rules.tables.get(&Table::Route).is_some_and(|entries| entries.values().all(leads)) {
+        return Vec::new();
+    }
+    let mut held = "ct status confirmed ".to_owned();
+    if model.rules.has(Table::Xlat) {
+        let _ = write!(held, "meta priority . ct mark @{} ", name(Table::XlatHeld));
+    }
+    let route = format!(
+        "meta mark set meta priority . ct direction map @{} meta priority set 0 accept",
+        name(Table::Route)
+    );
+    errors::silent(model).into_iter().map(|silent| format!("{held}{silent}{route}")).collect()
 }
 
 /// A new connection that is allowed is one more of those that its opener has open here. Denied packets never come so far. The
@@ -445,10 +500,11 @@ fn bound(model: &Model) -> Statements {
     if model.rules.has(Table::Opener) {
         out.push(format!("meta mark set iifname map @{}", name(Table::Opener)));
     }
-    for (table, header) in [(Table::Opener4, "ip"), (Table::Opener6, "ip6")] {
+    for (table, saddr) in [(Table::Opener4, "ip saddr"), (Table::Opener6, "ip6 saddr")] {
         if model.rules.has(table) {
             out.push(format!(
-                "iifgroup {FABRIC:#x} meta mark set meta mark . {header} saddr map @{}",
+                "iifgroup {FABRIC:#x} meta mark set {} map @{}",
+                key(model, table, &["meta mark", saddr]),
                 name(table)
             ));
         }
@@ -459,10 +515,11 @@ fn bound(model: &Model) -> Statements {
     out
 }
 
-const BOUNDED: &str = "ct state new jump bound";
+/// The first packet of a connection: one that has been let through is confirmed.
+const FIRST: &str = "ct status ! confirmed";
 
 fn go(model: &Model) -> Statements {
-    let mut out = vec![format!("{BOUNDED}_{SUFFIX}")];
+    let mut out = vec![format!("{FIRST} jump bound_{SUFFIX}")];
     if model.rules.has(Table::Xlat) {
         out.push(format!(
             "ct state new ct mark 0x00000000 ct mark set meta priority map @{}",
@@ -472,6 +529,11 @@ fn go(model: &Model) -> Statements {
     }
     if model.rules.has(Table::Route) {
         out.push(format!("meta mark set meta priority . ct direction map @{}", name(Table::Route)));
+    }
+    if model.gateway {
+        out.extend(errors::doubt(model, SUFFIX));
+    } else {
+        out.extend(errors::expire(model));
     }
     out.push(format!("goto send_{SUFFIX}"));
     out
@@ -487,12 +549,14 @@ fn send() -> Statements {
 
 /// The instance of a gateway, by the buckets of the two real ends, and the way there from the source's segment.
 fn via(model: &Model) -> Statements {
-    let mut out = vec![format!("{BOUNDED}_{SUFFIX}")];
+    let mut out = vec![format!("{FIRST} jump bound_{SUFFIX}")];
     if model.rules.has(Table::Only) {
         out.push(format!("meta mark set meta priority map @{}", name(Table::Only)));
     }
-    if model.rules.has(Table::Gateway) {
-        out.push(format!("meta mark & {KIND:#010x} != {INSTANCE:#010x} jump cells_{SUFFIX}"));
+    for (table, chain) in [(Table::GatewayFlow, "flows"), (Table::Gateway, "cells")] {
+        if model.rules.has(table) {
+            out.push(format!("meta mark & {KIND:#010x} != {INSTANCE:#010x} jump {chain}_{SUFFIX}"));
+        }
     }
     if model.rules.has(Table::Leg) {
         out.push(format!("meta mark set iifname . meta mark map @{}", name(Table::Leg)));
@@ -552,37 +616,16 @@ fn nat(model: &Model, destination: bool) -> Statements {
             out.push(format!("{verb} {header} to ct mark . {header} {end} map @{}", name(table)));
         }
     }
-    out.push("goto no_route".into());
-    out
-}
-
-/// This generation's chain in `arp partywall`: who may ask for whom. The kernel answers (`proxy_arp`) after a lookup in the
-/// tenant's table, which the mark selects.
-pub(super) fn arp_chains(model: &Model) -> BTreeMap<String, Statements> {
-    let mut out = Vec::new();
-    if model.rules.has(Table::ArpMark) {
-        // Replies are heard only where the MAC is not written down.
-        out.push("arp operation != { request, reply } drop".into());
-        if model.rules.has(Table::ArpBare) {
-            let bare = name(Table::ArpBare);
-            out.push(format!("arp operation reply iifname . arp saddr ip @{bare} accept"));
-        }
-        out.push("arp operation reply drop".into());
-        out.push(format!("meta mark set iifname map @{}", name(Table::ArpMark)));
-        out.push(format!("iifname . arp daddr ip @{} drop", name(Table::ArpSelf)));
-        if model.rules.has(Table::ArpOwner) {
-            out.push(format!(
-                "iifname . arp saddr ether . arp saddr ip @{} meta mark set meta mark | $slot accept",
-                name(Table::ArpOwner)
-            ));
-        }
-        if model.rules.has(Table::ArpBare) {
-            out.push(format!(
-                "iifname . arp saddr ip @{} meta mark set meta mark | $slot accept",
-                name(Table::ArpBare)
-            ));
+    if !destination {
+        for (header, saddr, table) in
+            [("ip", "ip saddr", Table::SnatNet4), ("ip6", "ip6 saddr", Table::SnatNet6)]
+        {
+            if model.rules.has(table) {
+                let key = key(model, table, &["ct mark", saddr]);
+                out.push(format!("snat {header} prefix to {key} map @{}", name(table)));
+            }
         }
     }
-    out.push("drop".into());
-    BTreeMap::from([("in".to_owned(), out)])
+    out.push("goto no_route".into());
+    out
 }

@@ -1,7 +1,8 @@
 //! How each table is declared in nft, and when the program has it.
 
-use super::model::Table;
+use crate::linux::model::{Atom, Ruleset, Table};
 use compiler::algebra::Family;
+use std::collections::BTreeMap;
 
 /// A declaration.
 pub struct Declared {
@@ -45,6 +46,51 @@ pub const VNI: &str = "@th,96,24";
 pub const INNER4: &str = "@th,336,32";
 pub const INNER6: &str = "@th,304,128";
 
+/// The order in which the fields of a table's keys are written, by their numbers in the model.
+///
+/// The kernel looks through a table of intervals field by field, and at each walks over every element that matched so far,
+/// for a packet as for a new element. So the field goes first that leaves the fewest: of a list of ports the port, of many
+/// pairs with one port the pair.
+#[must_use]
+pub fn order(rules: &Ruleset, table: Table) -> Vec<usize> {
+    let Some(entries) = rules.tables.get(&table) else { return Vec::new() };
+    let width = entries.keys().next().map_or(0, Vec::len);
+    let mut order: Vec<usize> = (0..width).collect();
+    if !declared(table).interval {
+        return order;
+    }
+    let weight = |field: usize| -> u64 {
+        let mut alike: BTreeMap<&Atom, u64> = BTreeMap::new();
+        for atom in entries.keys().filter_map(|key| key.get(field)) {
+            *alike.entry(atom).or_default() += 1;
+        }
+        alike.values().map(|n| n.saturating_mul(*n)).fold(0, u64::saturating_add)
+    };
+    if let Some(first) = (0..width).min_by_key(|field| weight(*field)) {
+        order.retain(|field| *field != first);
+        order.insert(0, first);
+    }
+    order
+}
+
+/// Fields in an order.
+#[must_use]
+pub fn ordered<T: Clone>(fields: &[T], order: &[usize]) -> Vec<T> {
+    order.iter().filter_map(|field| fields.get(*field)).cloned().collect()
+}
+
+/// Whether the marks in a table's keys, and its values, hold the slot: packets come with it, or take it here.
+#[must_use]
+pub fn slotted(table: Table) -> (bool, bool) {
+    match table {
+        Table::Legit4 | Table::Legit6 | Table::LegitRange4 | Table::LegitRange6 | Table::Route => {
+            (false, true)
+        }
+        Table::Land4 | Table::Land6 | Table::In4 | Table::In6 => (true, false),
+        _ => (false, false),
+    }
+}
+
 /// The declaration of a table.
 #[must_use]
 pub fn declared(table: Table) -> Declared {
@@ -68,6 +114,7 @@ pub fn declared(table: Table) -> Declared {
         Table::Owner6 => set("owner6", "type ifname . ether_addr . ipv6_addr"),
         Table::Bare4 => set("bare4", "type ifname . ipv4_addr"),
         Table::Bare6 => set("bare6", "type ifname . ipv6_addr"),
+        Table::OwnerBare => set("owner_bare", "type ifname"),
         Table::OwnerMac => set("owner_mac", "type ifname . ether_addr"),
         Table::Here4 => set("here4", "type ifname . ipv4_addr"),
         Table::Here6 => set("here6", "type ifname . ipv6_addr"),
@@ -95,6 +142,9 @@ pub fn declared(table: Table) -> Declared {
         Table::Route => map("route", "typeof meta priority . ct direction", "meta mark"),
         Table::Only => map("only", "type classid", "mark"),
         Table::Gateway => map("gateway", "type classid", "mark"),
+        Table::GatewayFlow => map("gateway_flow", "type classid", "mark"),
+        Table::Real4 => map("real4", "typeof ct zone . ip daddr", "ip daddr"),
+        Table::Real6 => map("real6", "typeof ct zone . ip6 daddr", "ip6 daddr"),
         Table::Row => map("row", "type mark . classid", "mark"),
         Table::Cell => map("cell", "type mark . classid", "mark"),
         Table::Hash4 => map("hash4", "typeof ct zone . ip daddr", "meta priority"),
@@ -102,6 +152,12 @@ pub fn declared(table: Table) -> Declared {
         Table::Opener => map("opener", "type ifname", "mark"),
         Table::Opener4 => ranges(map("opener4", "type mark . ipv4_addr", "mark")),
         Table::Opener6 => ranges(map("opener6", "type mark . ipv6_addr", "mark")),
+        Table::Router4 => map("router4", "type ifname . ipv4_addr", "ipv4_addr"),
+        Table::Router6 => map("router6", "type ifname . ipv6_addr", "ipv6_addr"),
+        Table::Back => map("back", "type ifname . mark", "mark"),
+        Table::Unanswered => set("unanswered", "typeof ct mark . ct direction"),
+        Table::Door => set("door", "typeof oifname . ct zone"),
+        Table::Home => map("home", "type ifname", "mark"),
         Table::Leg => map("leg", "type ifname . mark", "mark"),
         Table::Xlat => map("xlat", "type classid", "mark"),
         Table::XlatHeld => set("xlat_held", "type classid . mark"),
@@ -111,8 +167,29 @@ pub fn declared(table: Table) -> Declared {
         Table::Dnat6 => map("dnat6", "type mark . ipv6_addr", "ipv6_addr"),
         Table::Snat4 => map("snat4", "type mark . ipv4_addr", "ipv4_addr"),
         Table::Snat6 => map("snat6", "type mark . ipv6_addr", "ipv6_addr"),
+        Table::SnatNet4 => ranges(map("snat_net4", "type mark . ipv4_addr", "interval ipv4_addr")),
+        Table::SnatNet6 => ranges(map("snat_net6", "type mark . ipv6_addr", "interval ipv6_addr")),
         Table::Masq4 => map("masq4", "type mark", "ipv4_addr"),
         Table::Masq6 => map("masq6", "type mark", "ipv6_addr"),
+        Table::From4 => map("from4", "type ifname . ether_addr . ipv4_addr", "mark"),
+        Table::From6 => map("from6", "type ifname . ether_addr . ipv6_addr", "mark"),
+        Table::FromBare4 => map("from_bare4", "type ifname . ipv4_addr", "mark"),
+        Table::FromBare6 => map("from_bare6", "type ifname . ipv6_addr", "mark"),
+        Table::Land4 => map("land4", "type ifname . ipv4_addr . mark", "mark"),
+        Table::Land6 => map("land6", "type ifname . ipv6_addr . mark", "mark"),
+        Table::Out4 => {
+            map("out4", "typeof iifname . ether saddr . ip saddr . ip daddr . ct direction", "meta mark")
+        }
+        Table::Out6 => {
+            map("out6", "typeof iifname . ether saddr . ip6 saddr . ip6 daddr . ct direction", "meta mark")
+        }
+        Table::In4 => {
+            map("in4", "typeof iifname . ip saddr . ip daddr . meta mark . ct direction", "meta mark")
+        }
+        Table::In6 => {
+            map("in6", "typeof iifname . ip6 saddr . ip6 daddr . meta mark . ct direction", "meta mark")
+        }
+        Table::Exact => map("exact", "type mark . inet_proto . inet_service", "classid"),
         Table::ArpOwner => arp(set("owner", "type ifname . ether_addr . ipv4_addr")),
         Table::ArpBare => arp(set("bare", "type ifname . ipv4_addr")),
         Table::ArpSelf => arp(set("self", "type ifname . ipv4_addr")),

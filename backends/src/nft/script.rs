@@ -1,10 +1,10 @@
 //! `apply.sh`: everything in order, with the way back.
 
-use super::Model;
-use super::model::{Atom, Table};
-use super::numbers;
 use super::print::{DIGEST, SUFFIX};
 use crate::iproute2::Device;
+use crate::linux::Model;
+use crate::linux::model::{Atom, Table};
+use crate::linux::numbers;
 use std::collections::BTreeSet;
 
 const TEMPLATE: &str = include_str!("../../templates/apply.sh");

@@ -26,16 +26,26 @@ fn collect(dir: &Path, root: &Path, out: &mut Vec<(String, String)>) {
     }
 }
 
-/// A project in a folder; it must be free of errors.
-pub fn folder(root: &Path) -> Project {
+/// The sources in a folder, by path.
+pub fn files(root: &Path) -> Vec<(String, String)> {
     let mut files = Vec::new();
     collect(root, root, &mut files);
     files.sort();
-    project(&files)
+    files
 }
 
-/// A project of these files.
+/// A project in a folder; it must be free of errors.
+pub fn folder(root: &Path) -> Project {
+    project(&files(root))
+}
+
+/// A project of these files; it must be free of errors.
 pub fn project(files: &[(String, String)]) -> Project {
+    attempt(files).unwrap_or_else(|errors| panic!("{errors:?}"))
+}
+
+/// A project of these files, or its errors.
+pub fn attempt(files: &[(String, String)]) -> Result<Project, Vec<String>> {
     let mut sources = Sources::new();
     for (path, text) in files {
         sources.add(path.clone(), text.clone());
@@ -57,8 +67,10 @@ pub fn project(files: &[(String, String)]) -> Project {
         .filter(|d| d.severity == lang::diag::Severity::Error)
         .map(|d| format!("{} {}", d.code, d.message))
         .collect();
-    assert!(errors.is_empty(), "{errors:?}");
-    Project { sources, compiled: compilation.compiled }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    Ok(Project { sources, compiled: compilation.compiled })
 }
 
 /// A project of one file.

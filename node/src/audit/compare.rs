@@ -49,6 +49,8 @@ pub(crate) enum Remedy {
     Remove(Vec<Vec<String>>),
     /// A VXLAN device with attributes that cannot be changed.
     Recreate(String),
+    /// A base chain at another place than ours: it is made again, in one transaction with all others.
+    Rebase(String),
     /// Not ours to touch.
     Operator,
 }
@@ -59,6 +61,7 @@ impl Kind {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Device => "device",
+            Self::Program => "program",
             Self::Setting => "setting",
             Self::Table => "nft table",
             Self::Chain => "nft chain",
@@ -286,7 +289,7 @@ impl<'a> Comparison<'a> {
                     _ => Remedy::Apply,
                 }
             }
-            Kind::Policy if !key.contains(" fwmark ") => Remedy::Operator,
+            Kind::Policy if !key.ends_with(" protocol 87") => Remedy::Operator,
             _ => Remedy::Apply,
         }
     }
@@ -310,7 +313,13 @@ impl<'a> Comparison<'a> {
         if kind == Kind::Device && self.told(&self.expected.snapshot, kind, key) {
             return;
         }
-        let remedy = self.remedy(kind, key);
+        let place = |chain: &str| chain.split("; policy").next().map(str::to_owned);
+        let remedy = match kind {
+            Kind::Chain if !value.is_empty() && place(value) != place(found) => {
+                Remedy::Rebase(key.to_owned())
+            }
+            _ => self.remedy(kind, key),
+        };
         let mend = match (&remedy, key.split_once(' ')) {
             (Remedy::Operator, Some((name, "state"))) => {
                 Some(format!("ip link set dev {name} up, then {MEND}"))
@@ -373,6 +382,7 @@ impl<'a> Comparison<'a> {
                 }
             }
             Kind::Element => (self.element_remedy(key), None),
+            Kind::Program => (Remedy::Operator, removal.map(|words| words.join(" "))),
             _ => (removal.map_or(Remedy::Operator, |r| Remedy::Remove(vec![r])), None),
         };
         self.push(kind, key, (None, Some(found)), remedy, mend);

@@ -1,6 +1,7 @@
 //! What the kernel has, compared by meaning with what a generation's artifacts bring about.
 
 mod compare;
+mod programs;
 mod rules;
 pub(crate) mod scratch;
 mod snapshot;
@@ -74,14 +75,19 @@ impl Audit {
 /// A tool is missing or refuses, or no scratch namespace can be made.
 pub fn audit(generation: &Generation, older: &[Generation]) -> Result<Audit, NodeError> {
     let devices = generation.devices();
-    let live = Snapshot::take(&devices)?;
-    let Some((slot, suffix)) = running(&live) else {
+    let Some((slot, suffix)) = running(&Snapshot::generation()?) else {
         return Ok(Audit::new(generation, vec![other(generation, None)]));
     };
     if suffix != generation.suffix() && suffix != generation.spare_suffix() {
         return Ok(Audit::new(generation, vec![other(generation, Some(&suffix))]));
     }
-    let expected = scratch::install(generation, &suffix, slot)?;
+    // Side by side: this thread is the one inside the namespace that is asked about.
+    let (live, expected) = std::thread::scope(|scope| {
+        let expected = scope.spawn(|| scratch::install(generation, &suffix, slot));
+        let live = Snapshot::take(&devices);
+        (live, expected.join().unwrap_or(Err(NodeError::Worker)))
+    });
+    let (live, expected) = (live?, expected?);
     let settings = settings(&expected.settings, &devices, &live);
     let lines: BTreeSet<String> = older.iter().flat_map(Generation::links).collect();
     let differences = Comparison::new(&expected, &live, &settings, &lines, &suffix).run();

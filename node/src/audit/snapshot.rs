@@ -1,6 +1,6 @@
 //! Everything in a network namespace that partywall's artifacts speak of, as comparable values.
 
-use super::rules;
+use super::{programs, rules};
 use crate::command;
 use crate::error::NodeError;
 use crate::generation::Devices;
@@ -13,6 +13,7 @@ use std::net::IpAddr;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     Device,
+    Program,
     Setting,
     Table,
     Chain,
@@ -96,6 +97,24 @@ impl Snapshot {
         Ok(out)
     }
 
+    /// Reads as much as tells which generation runs: asked for the ruleset without elements, nft fetches none.
+    ///
+    /// # Errors
+    /// nft is missing or refuses.
+    pub(crate) fn generation() -> Result<Self, NodeError> {
+        // What others have there may be more than this nft can print.
+        let Ok(listing) = command::output("nft", &["-t", "list", "ruleset", "inet"]) else {
+            return Self::ruleset();
+        };
+        let mut out = Self::default();
+        rules::read(&listing, &mut out);
+        if out.get(Kind::Set, "inet partywall slot_decide").is_some() {
+            let slots = command::output("nft", &["list", "map", "inet", "partywall", "slot_decide"])?;
+            rules::read(&slots, &mut out);
+        }
+        Ok(out)
+    }
+
     /// Reads the network namespace of the calling thread.
     ///
     /// # Errors
@@ -109,6 +128,8 @@ impl Snapshot {
             out.neighbours(family)?;
         }
         out.fdb()?;
+        let watched = out.groups.keys().chain(&devices.underlay).cloned().collect();
+        programs::read(&watched, &mut out)?;
         Ok(out)
     }
 
@@ -213,7 +234,7 @@ impl Snapshot {
             let mut said = Vec::new();
             for (field, value) in rule.as_object().into_iter().flatten() {
                 match (field.as_str(), plain(value)) {
-                    ("priority" | "fwmask" | "srclen" | "dstlen" | "protocol", _) => {}
+                    ("priority" | "fwmask" | "srclen" | "dstlen" | "protocol" | "unresolved", _) => {}
                     ("src", all) if all == "all" => {}
                     ("src", value) => said.push(format!("from {value}{}", length(&rule, "srclen"))),
                     ("dst", value) => said.push(format!("to {value}{}", length(&rule, "dstlen"))),

@@ -250,7 +250,10 @@ fn cable(batch: &mut IpBatch, near: End<'_>, far: End<'_>, mtu: u32) {
 }
 
 fn script(c: &Compiled, node: &NodePlace, artifacts: &Path) -> PathBuf {
-    artifacts.join(&c.model.nodes[node.node].name).join("nft").join("apply.sh")
+    let folder = artifacts.join(&c.model.nodes[node.node].name);
+    let nft = folder.join("nft").join("apply.sh");
+    let ebpf = folder.join("ebpf").join("load.sh");
+    if !nft.is_file() && ebpf.is_file() { ebpf } else { nft }
 }
 
 /// Whether every node's artifacts are there.
@@ -279,7 +282,11 @@ pub(super) fn apply(c: &Compiled, t: &Topology, artifacts: &Path) -> Result<(), 
 
 pub(super) fn apply_one(c: &Compiled, node: &NodePlace, artifacts: &Path) -> Result<(), LabError> {
     let script = script(c, node, artifacts);
-    let output = Command::new("ip")
+    let mut command = Command::new("ip");
+    if script.ends_with("ebpf/load.sh") {
+        command.env("PARTYWALL_BPF", super::ebpf::prepare(&node.netns)?);
+    }
+    let output = command
         .args(["netns", "exec", &node.netns, "sh"])
         .arg(&script)
         .stdin(Stdio::null())

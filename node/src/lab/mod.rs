@@ -5,6 +5,7 @@
 //! removes all of it, whatever step an interrupted [`up`] had reached.
 
 mod build;
+pub(crate) mod ebpf;
 mod error;
 mod netns;
 mod preflight;
@@ -66,7 +67,7 @@ impl Lab {
     }
 }
 
-/// Builds the lab of a project and applies the artifacts in `artifacts` (`<node>/nft/apply.sh`). A lab of the same
+/// Builds the lab of a project and applies the artifacts in `artifacts` (`<node>/nft/apply.sh`, or `<node>/ebpf/load.sh` where only that is there). A lab of the same
 /// project that is already there, whole or in part, is replaced.
 ///
 /// # Errors
@@ -140,6 +141,7 @@ pub fn down(options: &LabOptions) -> Result<usize, LabError> {
         }
         batch.run()?;
         removed += names.len();
+        names.iter().for_each(|name| ebpf::forget(name));
         // An `up` that was killed may have left an `ip -batch` behind that is still making namespaces.
         std::thread::sleep(SETTLE);
     }

@@ -192,6 +192,23 @@ pub fn fragments(from: [u8; 6], to: [u8; 6], f: &Fields, id: u32, cuts: &[(u16, 
         .collect()
 }
 
+/// An ICMP error over IPv4 (RFC 792) that quotes a frame's packet whole.
+pub fn error(from: [u8; 6], to: [u8; 6], ends: (IpAddr, IpAddr), kind: (u8, u8), quoted: &[u8]) -> Vec<u8> {
+    let f = Fields { src: ends.0, dst: ends.1, protocol: 1, x: 0, y: 0 };
+    let mut body = [&[kind.0, kind.1, 0, 0, 0, 0, 0, 0], &quoted[14..]].concat();
+    let check = fold(sum(&body, 0));
+    body[2..4].copy_from_slice(&check.to_be_bytes());
+    ethernet(from, to, ETHERTYPE4, &[header4(&f, 3, 0x4000, 64, &[], body.len()), body].concat())
+}
+
+/// An IPv6 jumbogram (RFC 2675): payload length 0, the real one in a hop-by-hop option.
+pub fn jumbo(from: [u8; 6], to: [u8; 6], f: &Fields, id: u32) -> Vec<u8> {
+    let body = transport(f, id, Twist::None, 2);
+    let length = u32::try_from(8 + body.len()).unwrap().to_be_bytes();
+    let option = [&[f.protocol, 0, 0xc2, 4], length.as_slice()].concat();
+    ethernet(from, to, ETHERTYPE6, &[header6(f, 0, 64, 0), option, body].concat())
+}
+
 /// The outer part of a VXLAN frame (RFC 7348).
 #[derive(Debug, Clone, Copy)]
 pub struct Outer {

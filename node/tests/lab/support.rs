@@ -36,9 +36,21 @@ pub fn project(files: &[(String, String)]) -> Project {
     Project { sources, compiled: compilation.compiled }
 }
 
-/// Builds the nft artifacts of a project into a directory.
+/// Builds the artifacts of a project into a directory: nft's, or what `PARTYWALL_TARGET` names (`ebpf`; `mixed`: every other node).
 pub fn build(project: &Project, directory: &Path) {
-    let bundle = backends::build(&project.compiled, &project.sources, &backends::Request::default()).unwrap();
+    let wanted = std::env::var("PARTYWALL_TARGET").unwrap_or_else(|_| "nft".into());
+    let targets = match wanted.as_str() {
+        "nft" => vec![backends::Target::Nft],
+        "ebpf" => vec![backends::Target::Ebpf],
+        "mixed" => vec![backends::Target::Nft, backends::Target::Ebpf],
+        other => panic!("PARTYWALL_TARGET={other}"),
+    };
+    let request = backends::Request { targets: targets.into_iter().collect(), ..Default::default() };
+    let mut bundle = backends::build(&project.compiled, &project.sources, &request).unwrap();
+    if wanted == "mixed" {
+        let odd: Vec<String> = bundle.manifest.nodes.keys().skip(1).step_by(2).cloned().collect();
+        bundle.files.retain(|file| !odd.iter().any(|node| file.path.starts_with(&format!("{node}/nft/"))));
+    }
     for artifact in bundle.files {
         let path = directory.join(&artifact.path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -25,11 +25,16 @@ struct Counter {
     packets: u64,
 }
 
-/// Reads the counters `drop_<reason>` of the nft target in a node's namespace.
+/// Reads the counters `drop_<reason>` of the nft target in a node's namespace, or the map `reasons` of the eBPF target.
 ///
 /// # Errors
 /// The table is not there, or its listing cannot be read.
 pub(crate) fn read(netns: &str) -> Result<Drops, LabError> {
+    let pins = crate::lab::ebpf::pins(netns);
+    if pins.is_dir() {
+        let what = format!("cannot read the counters of {netns}");
+        return crate::ebpf::pins::reasons(&pins).map_err(|e| LabError::io(what)(std::io::Error::other(e)));
+    }
     let args = ["netns", "exec", netns, "nft", "-j", "list", "counters", "table", "inet", "partywall"];
     parse(&tool::run("ip", &args)?)
         .map_err(|e| LabError::io(format!("cannot read the counters of {netns}"))(e.into()))

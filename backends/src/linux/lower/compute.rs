@@ -4,14 +4,15 @@ use super::links::{everything, hop};
 use super::verdicts::{What, cell};
 use super::{Lowering, by_family, segment_device};
 use crate::iproute2::Target;
-use crate::nft::ends::{self, Class, Scope, Stretch};
-use crate::nft::model::{Atom, Direction, Drop, Table};
-use crate::nft::numbers::{self, small};
-use crate::nft::services;
+use crate::linux::ends::{self, Class, Scope, Stretch};
+use crate::linux::model::{Atom, Direction, Drop, Table};
+use crate::linux::numbers::{self, small};
+use crate::linux::services;
 use compiler::algebra::{Family, RangeSet, parse_addr};
 use compiler::buckets;
 use compiler::eval::Decision;
 use compiler::ids::{EndpointId, GatewayId, NodeId, OwnerId, SegmentId};
+use lang::ast::AffinityWord;
 use lang::codes::Code;
 use lang::diag::Diagnostic;
 use std::collections::{BTreeMap, BTreeSet};
@@ -185,15 +186,22 @@ impl Lowering<'_> {
         let device = || Atom::Device(e.dev.clone());
         let mark = numbers::tenant_mark(self.c.model.owners[e.tenant].id());
         let vxlan = Atom::Device(segment_device(self.c, e.segment));
-        if let Some(mac) = e.mac {
-            self.rules.put(Table::OwnerMac, vec![device(), Atom::Mac(mac)], None, note.clone());
-        }
+        let (table, key) = match e.mac {
+            Some(mac) => (Table::OwnerMac, vec![device(), Atom::Mac(mac)]),
+            None => (Table::OwnerBare, vec![device()]),
+        };
+        self.rules.put(table, key, None, note.clone());
         self.rules.put(Table::ArpMark, vec![device()], Some(Atom::Mark(mark)), note.clone());
+        self.rules.put(Table::Home, vec![device()], Some(Atom::Mark(mark)), note.clone());
         for address in &e.addresses {
             let (family, value) = parse_addr(*address);
             let at = Atom::Address(family, value, value);
             let tables = by_family(family);
             self.rules.put(tables.here, vec![vxlan.clone(), at.clone()], None, note.clone());
+            if let Some(router) = self.router(e.segment, family, value) {
+                let value = Atom::Address(family, router, router);
+                self.rules.put(tables.router, vec![device(), at.clone()], Some(value), note.clone());
+            }
             let (table, key) = match e.mac {
                 Some(mac) => (tables.owner, vec![device(), Atom::Mac(mac), at.clone()]),
                 None => (tables.bare, vec![device(), at.clone()]),
@@ -205,6 +213,15 @@ impl Lowering<'_> {
                 self.rules.put(Table::ArpSelf, vec![device(), at], None, note.clone());
             }
         }
+    }
+
+    /// The router address of the segment's prefix in which this address lies.
+    fn router(&self, segment: SegmentId, family: Family, address: u128) -> Option<u128> {
+        let prefixes = &self.c.model.segments[segment].prefixes;
+        prefixes
+            .iter()
+            .find(|p| p.prefix.family == family && p.prefix.contains_addr(address))
+            .map(|p| p.router)
     }
 
     fn arrivals(&self, tenant: &Tenant) -> Vec<Arrival> {
@@ -267,12 +284,19 @@ impl Lowering<'_> {
                     let target = Target::Via { hop: hop(family, there.vtep), dev: dev.clone() };
                     self.route(mark, family, everything(family), target, note.clone());
                 }
+                let key = vec![Atom::Device(dev.clone()), Atom::Mark(numbers::role_instance(n))];
+                self.rules.put(Table::Back, key, Some(Atom::Mark(mark)), note.clone());
                 for &endpoint in &tenant.endpoints {
                     let e = &self.c.model.endpoints[endpoint];
                     if e.segment == segment {
                         let key = vec![Atom::Device(e.dev.clone()), Atom::Mark(numbers::INSTANCE | small(n))];
                         let note = self.endpoint_note(endpoint);
                         self.rules.put(Table::Leg, key, Some(Atom::Mark(mark)), note);
+                        // SOUNDNESS: nothing goes by a leg to the tenant's own endpoints unless it is steered through the
+                        // gateway, past which a route here would lead it.
+                        if !tenant.steering.contains(&n) {
+                            self.endpoint_route(mark, endpoint);
+                        }
                     }
                 }
             }
@@ -364,9 +388,17 @@ impl Lowering<'_> {
                 continue;
             };
             let key = vec![Atom::Zone(zone), Atom::Address(family, member.lo, member.hi)];
-            let value = cell(buckets::end_hash(family, member.end.address));
             let note = self.endpoint_note(endpoint);
-            self.rules.put(by_family(family).hash, key, Some(value), note);
+            let (table, value) = match self.c.model.gateways[gateway].affinity {
+                AffinityWord::Flow => {
+                    let real = member.end.address;
+                    (by_family(family).real, Atom::Address(family, real, real))
+                }
+                AffinityWord::Symmetric | AffinityWord::Source => {
+                    (by_family(family).hash, cell(buckets::end_hash(family, member.end.address)))
+                }
+            };
+            self.rules.put(table, key, Some(value), note);
         }
     }
 
@@ -392,10 +424,10 @@ impl Lowering<'_> {
             Diagnostic::new(
                 Code::PW0801,
                 exposure.map_or_else(|| self.c.model.owners[owner].span, |e| e.clients_as_span),
-                format!("the nft target cannot translate the external `{name}`"),
+                format!("the nft target cannot translate the external `{name}` on several instances"),
             )
-            .label("`clients as` covers an external here")
-            .help("leave `clients as` away for externals: their addresses are one space and need no translation"),
+            .label("`clients as` covers an external here, and the gateway has several instances")
+            .help("leave `clients as` away for externals, whose addresses are one space, or use a gateway of one instance"),
         );
     }
 

@@ -9,6 +9,9 @@ use std::net::IpAddr;
 
 /// Bit 30: the packet is decided and may be forwarded.
 pub const DECIDED: u32 = 0x4000_0000;
+/// Bit 31 of a decided mark. On a gateway: what there is to say about the packet goes by this mark to whoever sent it. On a
+/// node with endpoints: the packet is for the node itself to answer, and is not forwarded.
+pub const ANSWERABLE: u32 = 0x8000_0000;
 /// The byte that says what a mark means.
 pub const KIND: u32 = 0xff00_0000;
 /// A packet that the fabric delivered, with the role of its sender; the slot bit is free.

@@ -2,7 +2,7 @@
 
 use super::Lowering;
 use crate::iproute2::{Device, Fdb, Noted, Route, Target};
-use crate::nft::numbers;
+use crate::linux::numbers;
 use compiler::algebra::{Family, Prefix, parse_addr};
 use compiler::ids::{EndpointId, NodeId, OwnerId, SegmentId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -137,9 +137,9 @@ impl Lowering<'_> {
         }
     }
 
-    /// A tenant's table on a node with some of its workloads: every endpoint, and the segments' own prefixes, which the
-    /// kernel consults before it answers ARP for an address. (Nothing is forwarded along them: an address without an
-    /// endpoint has no destination class.)
+    /// A tenant's table on a node with some of its workloads: every endpoint, and the segments' own IPv4 prefixes and
+    /// IPv6 routers, which the kernel consults before it answers for an address. (Nothing is forwarded along them: an address
+    /// without an endpoint has no destination class.)
     pub(super) fn tenant_table(&mut self, tenant: OwnerId, segments: &BTreeSet<SegmentId>) {
         let id = self.c.model.owners[tenant].id();
         let mark = numbers::tenant_mark(id);
@@ -153,9 +153,16 @@ impl Lowering<'_> {
             let dev = self.vxlan(segment);
             let s = &self.c.model.segments[segment];
             let note = self.place(s.span);
-            let prefixes: Vec<Prefix> = s.prefixes.iter().map(|p| p.prefix).collect();
-            for prefix in prefixes.into_iter().filter(|p| p.family == Family::V4) {
-                self.route(mark, Family::V4, prefix.to_string(), Target::Dev(dev.clone()), note.clone());
+            let ways: Vec<(Family, Prefix)> = s
+                .prefixes
+                .iter()
+                .map(|p| match p.prefix.family {
+                    Family::V4 => (Family::V4, p.prefix),
+                    Family::V6 => (Family::V6, Prefix::host(Family::V6, p.router)),
+                })
+                .collect();
+            for (family, prefix) in ways {
+                self.route(mark, family, prefix.to_string(), Target::Dev(dev.clone()), note.clone());
             }
         }
     }

@@ -10,10 +10,10 @@ use super::links::everything;
 use super::verdicts::What;
 use super::{Lowering, by_family, segment_device};
 use crate::iproute2::{Device, Noted, Target};
-use crate::nft::ends::{self, Class, Classes, Scope};
-use crate::nft::model::{Atom, Direction, Drop, Table};
-use crate::nft::numbers::{self, small};
-use crate::nft::services::{self, Decided};
+use crate::linux::ends::{self, Class, Classes, Scope};
+use crate::linux::model::{Atom, Direction, Drop, Table};
+use crate::linux::numbers::{self, small};
+use crate::linux::services::{self, Decided};
 use compiler::algebra::{Family, RangeSet, parse_addr};
 use compiler::compiled::{Destination, Source};
 use compiler::eval::{self, Decision, Resolution};
@@ -24,9 +24,9 @@ use lang::diag::Diagnostic;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The ranges behind this node's gateways, and every owner's own.
-struct Instances {
-    node: NodeId,
-    gateways: BTreeSet<GatewayId>,
+pub(super) struct Instances {
+    pub node: NodeId,
+    pub gateways: BTreeSet<GatewayId>,
 }
 
 impl Scope for Instances {
@@ -39,13 +39,13 @@ impl Scope for Instances {
 }
 
 /// Ranges as seen, by family.
-type Seen = BTreeMap<Family, Vec<(u128, u128)>>;
+pub(super) type Seen = BTreeMap<Family, Vec<(u128, u128)>>;
 
 /// What the owners joined here see of each other.
 #[derive(Default)]
-struct Joined {
+pub(super) struct Joined {
     /// (space, other owner) → addresses that mean the other's ends in that space.
-    seen: BTreeMap<(OwnerId, OwnerId), Seen>,
+    pub seen: BTreeMap<(OwnerId, OwnerId), Seen>,
     tenants: BTreeSet<OwnerId>,
     externals: BTreeSet<OwnerId>,
 }
@@ -68,6 +68,10 @@ impl Lowering<'_> {
             self.outside(external, &scope);
         }
         self.zone_maps(&joined, &zones, &scope);
+        for &space in joined.tenants.iter().chain(&joined.externals) {
+            let ambiguous = self.ways(space, &joined, &scope);
+            self.verdicts.ambiguous.extend(ambiguous.into_iter().map(|external| (external, space)));
+        }
         for (index, (&(space, other), _)) in joined.seen.iter().enumerate() {
             let context = numbers::CONTEXT | small(index);
             if let Some(&zone) = zones.get(&pair(space, other)) {
@@ -206,6 +210,8 @@ impl Lowering<'_> {
             self.rules.put(Table::Vnis, vec![Atom::Vni(vni)], None, note.clone());
             let opener = Atom::Mark(numbers::opener(&self.c.model, tenant));
             self.rules.put(Table::Opener, vec![Atom::Device(dev.clone())], Some(opener), note.clone());
+            let home = Atom::Mark(numbers::tenant_mark(id));
+            self.rules.put(Table::Home, vec![Atom::Device(dev.clone())], Some(home), note.clone());
             self.rules.put(Table::Space, vec![Atom::Device(dev)], Some(Atom::Class(id)), note.clone());
             for address in &e.addresses {
                 let (family, value) = parse_addr(*address);
@@ -235,6 +241,8 @@ impl Lowering<'_> {
             let opener = Atom::Mark(numbers::opener(&self.c.model, external));
             self.rules.put(Table::Opener, vec![Atom::Device(attach.dev.clone())], Some(opener), note.clone());
             self.rules.put(Table::Space, vec![Atom::Device(attach.dev.clone())], Some(space), note.clone());
+            let home = Some(Atom::Mark(mark));
+            self.rules.put(Table::Home, vec![Atom::Device(attach.dev.clone())], home, note.clone());
             let what = Device::Outside { name: attach.dev.clone() };
             if done.insert(attach.dev.clone()) {
                 self.known_outside(external, &attach.dev);
@@ -291,7 +299,7 @@ impl Lowering<'_> {
     }
 
     /// Where an external's replies to a tenant go: the masquerade address, or the tenant's own addresses.
-    fn answered(
+    pub(super) fn answered(
         &self,
         external: OwnerId,
         tenant: OwnerId,
@@ -312,7 +320,7 @@ impl Lowering<'_> {
     }
 
     /// This instance's masquerade address.
-    fn masquerade(
+    pub(super) fn masquerade(
         &self,
         tenant: OwnerId,
         external: OwnerId,
@@ -352,6 +360,8 @@ impl Lowering<'_> {
         let note = format!("{} -> {}", self.c.model.owners[space].name, self.c.model.owners[other].name);
         for (owner, direction) in [(space, Direction::Original), (other, Direction::Reply)] {
             for (dev, role) in self.doors(owner, scope) {
+                let door = vec![Atom::Device(dev.clone()), Atom::Zone(zone)];
+                self.rules.put(Table::Door, door, None, note.clone());
                 let key =
                     vec![Atom::Device(dev), Atom::Mark(role), Atom::Zone(zone), Atom::Direction(direction)];
                 self.rules.put(Table::Context, key, Some(Atom::Mark(context)), note.clone());
@@ -421,7 +431,7 @@ impl Lowering<'_> {
         out
     }
 
-    fn table_of(&self, owner: OwnerId) -> u32 {
+    pub(super) fn table_of(&self, owner: OwnerId) -> u32 {
         let o = &self.c.model.owners[owner];
         if o.is_tenant() { numbers::tenant_mark(o.id()) } else { numbers::external_mark(&o.name) }
     }
@@ -463,6 +473,10 @@ impl Lowering<'_> {
                 .contradictions
                 .push(format!("{xlat:#010x} is the digest of {known:?} and of {parts:?}"));
         }
+        if self.verdicts.ambiguous.contains(&(space, other)) {
+            let reply = vec![Atom::Mark(xlat), Atom::Direction(Direction::Reply)];
+            self.rules.put(Table::Unanswered, reply, None, format!("{} -> {}", name(space), name(other)));
+        }
         match exposure {
             Some(id) => self.exposure_entries(xlat, id, space, family),
             None => {
@@ -470,6 +484,8 @@ impl Lowering<'_> {
                 self.rules.put(Table::KeepDst, vec![Atom::Mark(xlat)], None, note.clone());
                 match masquerade {
                     Some(address) => {
+                        let reply = vec![Atom::Mark(xlat), Atom::Direction(Direction::Reply)];
+                        self.rules.put(Table::Unanswered, reply, None, note.clone());
                         let value = Atom::Address(family, address, address);
                         self.rules.put(by_family(family).masq, vec![Atom::Mark(xlat)], Some(value), note);
                     }
@@ -500,16 +516,11 @@ impl Lowering<'_> {
             return;
         }
         if !self.c.model.owners[client].is_tenant() {
-            let name = &self.c.model.owners[client].name;
-            self.diagnostics.push(
-                Diagnostic::new(
-                    Code::PW0801,
-                    e.clients_as_span,
-                    format!("the nft target cannot translate the external `{name}`"),
-                )
-                .label("`clients as` covers an external here")
-                .help("leave `clients as` away for externals: their addresses are one space and need no translation"),
-            );
+            for (_, mapping) in e.shown.iter().filter(|(o, m)| *o == client && m.real.family == family) {
+                let key = vec![mark(), Atom::Address(family, mapping.real.lo(), mapping.real.hi())];
+                let value = Atom::Address(family, mapping.seen.lo(), mapping.seen.hi());
+                self.rules.put(tables.snat_net, key, Some(value), note.clone());
+            }
             return;
         }
         for &(address, _) in self.addresses.within(client, family, 0, family.max()) {

@@ -4,6 +4,7 @@ mod compute;
 mod gateway;
 mod links;
 mod verdicts;
+mod ways;
 
 use super::ends::Addresses;
 use super::model::{Atom, Ruleset, Table};
@@ -11,7 +12,7 @@ use super::{Model, numbers};
 use compiler::Compiled;
 use compiler::algebra::Family;
 use compiler::ids::{EndpointId, GatewayId, NodeId, OwnerId};
-use compiler::model::Action;
+use compiler::model::{Action, Gateway};
 use lang::ast::{AffinityWord, EncapKind};
 use lang::codes::Code;
 use lang::diag::Diagnostic;
@@ -141,16 +142,8 @@ impl Lowering<'_> {
                     .help("write `stateful`: this target decides replies on the connection that they answer"),
                 );
             }
-            if gateway.affinity != AffinityWord::Symmetric && gateway.instances.len() > 1 {
-                self.diagnostics.push(
-                    Diagnostic::new(
-                        Code::PW0801,
-                        gateway.affinity_span,
-                        format!("the nft target cannot emit the affinity of gateway `{}`", gateway.name),
-                    )
-                    .label("not `symmetric`, with more than one instance")
-                    .help("write `affinity symmetric`, or one instance"),
-                );
+            if gateway.instances.len() > 1 {
+                self.diagnostics.extend(affinity(gateway));
             }
         }
     }
@@ -300,6 +293,26 @@ impl Lowering<'_> {
     }
 }
 
+/// Ways to pick one of several instances that cannot be emitted.
+fn affinity(gateway: &Gateway) -> Option<Diagnostic> {
+    let finding = match gateway.affinity {
+        AffinityWord::Symmetric => return None,
+        AffinityWord::Flow => {
+            let masquerade = gateway.masquerades.first()?;
+            let message = format!("gateway `{}` masquerades and picks instances by ports", gateway.name);
+            Diagnostic::new(Code::PW0801, gateway.affinity_span, message)
+                .label("hashes ports, which a masquerade changes: replies would go to another instance")
+                .related(masquerade.span, "masqueraded here")
+        }
+        AffinityWord::Source => {
+            let message = format!("the nft target cannot emit the affinity of gateway `{}`", gateway.name);
+            Diagnostic::new(Code::PW0801, gateway.affinity_span, message)
+                .label("picks one of several instances by the sender alone")
+        }
+    };
+    Some(finding.help("write `affinity symmetric`, or one instance"))
+}
+
 /// The tables of a family.
 pub(super) struct ByFamily {
     pub legit: Table,
@@ -313,8 +326,11 @@ pub(super) struct ByFamily {
     pub dst: Table,
     pub dst_range: Table,
     pub hash: Table,
+    pub real: Table,
+    pub router: Table,
     pub dnat: Table,
     pub snat: Table,
+    pub snat_net: Table,
     pub masq: Table,
     pub opener: Table,
     pub outside: Table,
@@ -334,8 +350,11 @@ pub(super) fn by_family(family: Family) -> &'static ByFamily {
             dst: Table::Dst4,
             dst_range: Table::DstRange4,
             hash: Table::Hash4,
+            real: Table::Real4,
+            router: Table::Router4,
             dnat: Table::Dnat4,
             snat: Table::Snat4,
+            snat_net: Table::SnatNet4,
             masq: Table::Masq4,
             opener: Table::Opener4,
             outside: Table::Outside4,
@@ -352,8 +371,11 @@ pub(super) fn by_family(family: Family) -> &'static ByFamily {
             dst: Table::Dst6,
             dst_range: Table::DstRange6,
             hash: Table::Hash6,
+            real: Table::Real6,
+            router: Table::Router6,
             dnat: Table::Dnat6,
             snat: Table::Snat6,
+            snat_net: Table::SnatNet6,
             masq: Table::Masq6,
             opener: Table::Opener6,
             outside: Table::Outside6,

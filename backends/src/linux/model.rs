@@ -84,6 +84,8 @@ pub enum Table {
     Bare6,
     /// (device, MAC) for neighbour discovery by link-local addresses.
     OwnerMac,
+    /// The same of devices whose endpoints have no declared MAC.
+    OwnerBare,
     /// Compute: (VXLAN device, destination) that lives here.
     Here4,
     Here6,
@@ -123,13 +125,23 @@ pub enum Table {
     /// → instance. With one instance `Only` gives it at once.
     Only,
     Gateway,
+    /// The same of gateways with `affinity flow`, whose cells are of ends with their ports.
+    GatewayFlow,
     Row,
     Cell,
     /// (zone, presented destination) → cell of the real address.
     Hash4,
     Hash6,
+    /// (zone, presented destination) → real address.
+    Real4,
+    Real6,
     /// (device of the source, instance) → routing mark.
     Leg,
+    /// (Device of a workload, its address) → the address of its segment's router.
+    Router4,
+    Router6,
+    /// (VXLAN device, role of a gateway node) → routing mark that leads back there.
+    Back,
     /// Device → whose connections come in by it; (that, source) → who it is instead, of what a gateway delivers.
     Opener,
     Opener4,
@@ -145,9 +157,32 @@ pub enum Table {
     Dnat6,
     Snat4,
     Snat6,
+    /// Gateway: (translation, external's addresses) → as many others, 1:1.
+    SnatNet4,
+    SnatNet6,
     /// Gateway: translation → masquerade address.
     Masq4,
     Masq6,
+    /// Gateway: (translation, direction) whose packets' senders are told nothing: no table leads both ways.
+    Unanswered,
+    /// Gateway: (device, zone) of either of the two owners.
+    Door,
+    /// Device → routing mark of the space behind it; on a node with endpoints, of their devices.
+    Home,
+    /// Tables of the nft target's program alone, made of those above: (device, MAC, source) → context and, without a MAC, (device,
+    /// source) → context; (VXLAN device, destination, role) → context; both with the pair, (device, MAC, source, destination, direction) and (VXLAN
+    /// device, source, destination, role, direction) → pair class; (pair class, protocol, destination port) → verdict.
+    From4,
+    From6,
+    FromBare4,
+    FromBare6,
+    Land4,
+    Land6,
+    Out4,
+    Out6,
+    In4,
+    In6,
+    Exact,
     /// ARP: (device, MAC, sender) that may ask; (device, own address); device → mark for the lookup.
     ArpOwner,
     ArpBare,

@@ -1,15 +1,16 @@
 //! Verdicts: what happens to a packet, by which rules, under which translation. Equal ones share a number.
 
 use super::Lowering;
-use crate::nft::model::{Atom, Direction, Drop, LogChain, Table};
-use crate::nft::numbers::{self, small};
-use crate::nft::services::Decided;
+use crate::linux::model::{Atom, Direction, Drop, LogChain, Table};
+use crate::linux::numbers::{self, small};
+use crate::linux::services::Decided;
 use compiler::buckets;
 use compiler::eval::{Decider, Decision};
 use compiler::ids::{ExposureId, GatewayId, NodeId, OwnerId, RuleId};
 use compiler::packet::{self, Fields, proto};
 use compiler::sets::ServiceBox;
-use std::collections::BTreeMap;
+use lang::ast::AffinityWord;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum What {
@@ -55,6 +56,8 @@ pub(crate) struct Verdicts {
     /// Class numbers handed out.
     pub sources: u32,
     pub destinations: u32,
+    /// On a gateway: (external, tenant) where the tenant's table has no way to the external's clients.
+    pub ambiguous: BTreeSet<(OwnerId, OwnerId)>,
     /// Translations by number, with what each is a digest of.
     pub translations: BTreeMap<u32, Vec<String>>,
 }
@@ -224,7 +227,11 @@ impl Lowering<'_> {
                                 gateways.len() - 1
                             });
                             let mark = Atom::Mark(numbers::GATEWAY | small(index));
-                            self.rules.put(Table::Gateway, key(), Some(mark), note.clone());
+                            let table = match self.c.model.gateways[gateway].affinity {
+                                AffinityWord::Flow => Table::GatewayFlow,
+                                AffinityWord::Symmetric | AffinityWord::Source => Table::Gateway,
+                            };
+                            self.rules.put(table, key(), Some(mark), note.clone());
                         }
                     }
                     Atom::Chain("via".into())

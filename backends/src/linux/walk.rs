@@ -142,13 +142,28 @@ pub fn leg(rules: &Ruleset, p: &Arrived<'_>, verdict: u32) -> Option<u32> {
     let instance = match lookup(rules, Table::Only, &verdict) {
         Some(instance) => instance,
         None => {
-            let gateway = lookup(rules, Table::Gateway, &verdict)?;
-            let hash = if p.family == Family::V4 { Table::Hash4 } else { Table::Hash6 };
             let seen = [Atom::Zone(p.zone), Atom::Address(p.family, p.dst, p.dst)];
-            let cell = |address| Atom::Class(u32::from(buckets::end_hash(p.family, address)) + 1);
-            let there = lookup(rules, hash, &seen).cloned().unwrap_or_else(|| cell(p.dst));
+            let (gateway, here, there) = match lookup(rules, Table::GatewayFlow, &verdict) {
+                Some(gateway) => {
+                    let (x, y) =
+                        if packet::fields(p.protocol) == Fields::Ports { (p.x, p.y) } else { (0, 0) };
+                    let cell = |a, port| Atom::Class(u32::from(buckets::port_hash(p.family, a, port)) + 1);
+                    let real = if p.family == Family::V4 { Table::Real4 } else { Table::Real6 };
+                    let dst = match lookup(rules, real, &seen) {
+                        Some(Atom::Address(_, real, _)) => *real,
+                        _ => p.dst,
+                    };
+                    (gateway, cell(p.src, x), cell(dst, y))
+                }
+                None => {
+                    let hash = if p.family == Family::V4 { Table::Hash4 } else { Table::Hash6 };
+                    let cell = |address| Atom::Class(u32::from(buckets::end_hash(p.family, address)) + 1);
+                    let there = lookup(rules, hash, &seen).cloned().unwrap_or_else(|| cell(p.dst));
+                    (lookup(rules, Table::Gateway, &verdict)?, cell(p.src), there)
+                }
+            };
             let row = lookup(rules, Table::Row, &[gateway.clone(), there])?;
-            lookup(rules, Table::Cell, &[row.clone(), cell(p.src)])?
+            lookup(rules, Table::Cell, &[row.clone(), here])?
         }
     };
     match lookup(rules, Table::Leg, &[Atom::Device(p.dev.to_owned()), instance.clone()]) {

@@ -1,0 +1,189 @@
+//! What spares a packet work without changing what becomes of it: tables that are always asked one after the other are written
+//! as one, and single ports apart from ranges. `walk` and the other targets know the tables as they were.
+//!
+//! A lookup in an exact table costs the same whatever its size. One in a table of intervals grows with the elements that
+//! share a field, so what need not be there is not.
+
+use crate::linux::Model;
+use crate::linux::model::{Atom, Direction, Entry, Ruleset, Table};
+use compiler::packet::proto;
+use std::collections::BTreeMap;
+
+/// Ranges of at most so many ports are written port by port.
+const FEW: u16 = 16;
+
+/// A device whose packets are between at most so many pairs of hosts has them written out: one lookup instead of four, in exchange
+/// for elements that have to be loaded.
+const PAIRS: usize = 512;
+
+/// Ports of DHCP servers and their clients. Their packets are looked at more closely, hence not found at once.
+const DHCP: [u16; 4] = [67, 68, 546, 547];
+
+/// The model with the tables that its program asks.
+pub(super) fn joined(model: &Model) -> Model {
+    let mut out = model.clone();
+    single_ports(&mut out.rules);
+    if !model.gateway {
+        contexts(&mut out.rules, &model.rules);
+        pairs(&mut out.rules, &model.rules);
+    }
+    out
+}
+
+type Entries = BTreeMap<Vec<Atom>, Entry>;
+
+fn entries(rules: &Ruleset, table: Table) -> impl Iterator<Item = (&Vec<Atom>, &Entry)> {
+    rules.tables.get(&table).into_iter().flatten()
+}
+
+/// On a node with endpoints, whoever may send as an endpoint speaks in its tenant's space, and so does what arrives for one:
+/// (device, MAC, source) → context instead of two lookups, (device, destination, role) → context likewise.
+fn contexts(out: &mut Ruleset, rules: &Ruleset) {
+    let context = |device: &Atom, role: u32| -> Option<Atom> {
+        let zone = rules.get(Table::Zone, std::slice::from_ref(device))?;
+        // The space is the same for both directions.
+        let [original, reply] = Direction::BOTH.map(|direction| {
+            let key = [device.clone(), Atom::Mark(role), zone.clone(), Atom::Direction(direction)];
+            rules.get(Table::Context, &key)
+        });
+        original.filter(|context| reply == Some(context)).cloned()
+    };
+    for (owner, from) in [
+        (Table::Owner4, Table::From4),
+        (Table::Owner6, Table::From6),
+        (Table::Bare4, Table::FromBare4),
+        (Table::Bare6, Table::FromBare6),
+    ] {
+        for (key, entry) in entries(rules, owner) {
+            if let Some(context) = key.first().and_then(|device| context(device, 0)) {
+                out.put(from, key.clone(), Some(context), entry.note.clone());
+            }
+        }
+        out.tables.remove(&owner);
+    }
+    let mut roles: BTreeMap<&Atom, Vec<u32>> = BTreeMap::new();
+    for (key, _) in entries(rules, Table::Context) {
+        if let [device, Atom::Mark(role), _, Atom::Direction(Direction::Original)] = key.as_slice() {
+            roles.entry(device).or_default().push(*role);
+        }
+    }
+    for (here, land) in [(Table::Here4, Table::Land4), (Table::Here6, Table::Land6)] {
+        for (key, entry) in entries(rules, here) {
+            let [device, address] = key.as_slice() else { continue };
+            for role in roles.get(device).into_iter().flatten() {
+                let Some(context) = context(device, *role) else { continue };
+                let key = vec![device.clone(), address.clone(), Atom::Mark(*role)];
+                out.put(land, key, Some(context), entry.note.clone());
+            }
+        }
+    }
+    out.tables.remove(&Table::Context);
+}
+
+/// What is known of a packet by its device, and by its addresses if it is of a connection between them. In the direction of the
+/// replies the connection's source is the packet's destination. `from` and `land` are as [`contexts`] made them.
+///
+/// SOUNDNESS: no node with endpoints translates, so that the addresses of a packet of a connection are those of its tuple; errors
+/// about one, whose are not, do not come here (`program`).
+fn pairs(out: &mut Ruleset, rules: &Ruleset) {
+    for [src, dst, from, land, sends, lands] in [
+        [Table::Src4, Table::Dst4, Table::From4, Table::Land4, Table::Out4, Table::In4],
+        [Table::Src6, Table::Dst6, Table::From6, Table::Land6, Table::Out6, Table::In6],
+    ] {
+        let (sources, destinations) = (by_context(rules, src), by_context(rules, dst));
+        let class = |source: &Atom, destination: &Atom| {
+            rules.get(Table::Pair, &[destination.clone(), source.clone()]).cloned()
+        };
+        for (local, written) in [(from, sends), (land, lands)] {
+            let mut found: BTreeMap<&Atom, Vec<Written>> = BTreeMap::new();
+            for (key, entry) in entries(out, local) {
+                let (Some(context), [device, rest @ ..]) = (&entry.value, key.as_slice()) else { continue };
+                let Some(own) = rest.iter().find(|atom| matches!(atom, Atom::Address(..))) else { continue };
+                let (Some(sources), Some(destinations)) = (sources.get(context), destinations.get(context))
+                else {
+                    continue;
+                };
+                let ours = found.entry(device).or_default();
+                for direction in Direction::BOTH {
+                    // Whether the endpoint here is the connection's source.
+                    let opens = (local == from) == (direction == Direction::Original);
+                    let (near, far) = if opens { (sources, destinations) } else { (destinations, sources) };
+                    let Some((own_class, _)) = near.get(own) else { continue };
+                    for (peer, (peer_class, note)) in far {
+                        let pair =
+                            if opens { class(own_class, peer_class) } else { class(peer_class, own_class) };
+                        let Some(pair) = pair else { continue };
+                        let direction = Atom::Direction(direction);
+                        let key = match rest {
+                            [mac, _] if local == from => {
+                                vec![device.clone(), mac.clone(), own.clone(), (*peer).clone(), direction]
+                            }
+                            [_, role] => {
+                                vec![device.clone(), (*peer).clone(), own.clone(), role.clone(), direction]
+                            }
+                            _ => continue,
+                        };
+                        ours.push((key, pair, format!("{}, {note}", entry.note)));
+                    }
+                }
+            }
+            let few = found.into_values().filter(|list| list.len() <= PAIRS);
+            for (key, pair, note) in few.flatten().collect::<Vec<_>>() {
+                out.put(written, key, Some(pair), note);
+            }
+        }
+    }
+}
+
+/// Key, value and note of an entry.
+type Written = (Vec<Atom>, Atom, String);
+
+/// Address → class and note, by context.
+type Ends<'r> = BTreeMap<&'r Atom, (&'r Atom, &'r str)>;
+
+fn by_context(rules: &Ruleset, table: Table) -> BTreeMap<&Atom, Ends<'_>> {
+    let mut out: BTreeMap<&Atom, Ends<'_>> = BTreeMap::new();
+    for (key, entry) in entries(rules, table) {
+        if let ([context, address], Some(class)) = (key.as_slice(), &entry.value) {
+            out.entry(context).or_default().insert(address, (class, &entry.note));
+        }
+    }
+    out
+}
+
+/// Verdicts on one destination port, whatever the source port, in a table of their own.
+fn single_ports(rules: &mut Ruleset) {
+    let Some(all) = rules.tables.remove(&Table::Verdict) else { return };
+    let (mut exact, mut ranges) = (Entries::new(), Entries::new());
+    for (key, entry) in all {
+        match single(&key) {
+            Some(keys) => exact.extend(keys.into_iter().map(|key| (key, entry.clone()))),
+            None => {
+                ranges.insert(key, entry);
+            }
+        }
+    }
+    for (table, entries) in [(Table::Exact, exact), (Table::Verdict, ranges)] {
+        if !entries.is_empty() {
+            rules.tables.insert(table, entries);
+        }
+    }
+}
+
+/// A verdict's key port by port, if it is for a few ports of one protocol.
+fn single(key: &[Atom]) -> Option<Vec<Vec<Atom>>> {
+    let [pair, Atom::Proto(protocol, last), Atom::Port(0, u16::MAX), Atom::Port(from, to)] = key else {
+        return None;
+    };
+    let ports = *from..=*to;
+    let few = protocol == last && to - from < FEW;
+    if !few || (*protocol == proto::UDP && DHCP.iter().any(|port| ports.contains(port))) {
+        return None;
+    }
+    // Of an error's protocol there are none: it shows another than what it is about.
+    if !matches!(*protocol, proto::TCP | proto::UDP | proto::SCTP) {
+        return None;
+    }
+    let one = |port| vec![pair.clone(), Atom::Proto(*protocol, *protocol), Atom::Port(port, port)];
+    Some(ports.map(one).collect())
+}
