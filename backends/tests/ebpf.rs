@@ -1,11 +1,6 @@
 //! The eBPF target's files: the committed objects, the images, the script, the capability table.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test that fails says where"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test that fails says where")]
 
 #[expect(dead_code, reason = "each test uses a part")]
 mod common;
