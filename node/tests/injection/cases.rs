@@ -244,8 +244,11 @@ impl<'a> Cases<'a> {
         if !d.allow {
             return drop(reason(d.reason));
         }
-        // Of those behind one address only one can speak to a host without ports: whoever was first.
-        if packet::fields(p.protocol) == packet::Fields::None && self.masked(&d) {
+        // Of those behind one address only one can speak to a host without ports, on eBPF nodes from one port of SCTP: whoever was
+        // first.
+        let alone =
+            packet::fields(p.protocol) == packet::Fields::None || (ebpf() && p.protocol == proto::SCTP);
+        if alone && self.masked(&d) {
             return None;
         }
         Some(self.exit(p, &d).unwrap_or(Expect::Silent))
