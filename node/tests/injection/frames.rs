@@ -108,6 +108,10 @@ fn transport(f: &Fields, id: u32, twist: Twist, blocks: usize) -> Vec<u8> {
             start += u32::try_from(out.len()).unwrap();
         }
         let mut check = fold(sum(&out, start));
+        if f.protocol == 17 && check == 0 {
+            // Zero would say that there is none (RFC 768).
+            check = 0xffff;
+        }
         if twist == Twist::WrongChecksum {
             check ^= 0x5555;
         }
