@@ -120,7 +120,8 @@ devices() {
     known=$newline
     while read -r _ name rest; do
         name=${name%:}
-        known="$known${name%%@*} $rest$newline"
+        # A link to another device is told as NAME@OTHER, and a name may hold an @ of its own.
+        known="$known$name $rest$newline${name%@*} $rest$newline"
     done <<EOF
 $(ip -o link show)
 EOF
