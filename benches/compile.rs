@@ -6,21 +6,18 @@
 //! cargo bench --bench compile -- TENANTS RULES --write DIR  writes the fleet as a project and measures nothing
 //! ```
 
+#[path = "support/compiled.rs"]
+mod compiled;
 #[path = "support/fleet.rs"]
 mod fleet;
 #[path = "support/measure.rs"]
 mod measure;
 
-use compiler::SourceFile;
 use fleet::Size;
-use lang::ast::Date;
-use lang::diag::Severity;
-use lang::source::Sources;
 use measure::{line, median};
 use std::path::Path;
 
 const RUNS: usize = 5;
-const TODAY: Date = Date { year: 2026, month: 6, day: 1 };
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
@@ -43,14 +40,14 @@ fn main() {
         mib(bytes)
     ));
     reset_peak();
-    let parse = median(RUNS, || parse(&files));
+    let parse = median(RUNS, || compiled::parse(&files));
     line(&format!(
         "parse                    {:>8.1} ms   peak {:>6.0} MiB   baseline",
         parse * 1e3,
         peak_mib()
     ));
     reset_peak();
-    let whole = median(RUNS, || compile(&files));
+    let whole = median(RUNS, || compiled::compile(&files).channels.len());
     line(&format!(
         "parse, resolve, compile  {:>8.1} ms   peak {:>6.0} MiB   {:.2} × parse alone",
         whole * 1e3,
@@ -60,38 +57,6 @@ fn main() {
 }
 
 /// The fleet, parsed on one thread.
-fn parse(files: &[(String, String)]) -> (Sources, Vec<lang::Parsed>) {
-    let mut sources = Sources::new();
-    let parsed = files
-        .iter()
-        .map(|(path, text)| {
-            let id = sources.add(path.as_str(), text.as_str());
-            lang::parse(id, text)
-        })
-        .collect();
-    (sources, parsed)
-}
-
-fn compile(files: &[(String, String)]) -> usize {
-    let (sources, parsed) = parse(files);
-    let trees: Vec<SourceFile<'_>> = sources
-        .iter()
-        .zip(&parsed)
-        .map(|((id, source), parsed)| SourceFile {
-            id,
-            path: source.path(),
-            text: source.text(),
-            tree: &parsed.file,
-        })
-        .collect();
-    let compilation = compiler::compile(&trees, TODAY);
-    let findings = parsed.iter().flat_map(|p| &p.diagnostics).chain(&compilation.diagnostics);
-    if let Some(first) = findings.filter(|d| d.severity == Severity::Error).min_by_key(|d| d.span) {
-        panic!("the fleet is in error: {} {}", first.code, first.message);
-    }
-    compilation.compiled.channels.len()
-}
-
 fn write(files: &[(String, String)], folder: &str) {
     for (name, text) in files {
         let path = Path::new(folder).join(name);

@@ -19,6 +19,10 @@ mod aerleon;
 mod baselines;
 #[path = "support/child.rs"]
 mod child;
+#[path = "support/classbench.rs"]
+mod classbench;
+#[path = "support/compiled.rs"]
+mod compiled;
 #[path = "support/fleet.rs"]
 mod fleet;
 #[path = "support/lists.rs"]
@@ -27,13 +31,10 @@ mod lists;
 mod measure;
 
 use baselines::{Came, Lists};
+use compiler::Compiled;
 use compiler::ids::RuleId;
-use compiler::{Compiled, SourceFile};
 use fleet::Size;
-use lang::ast::Date;
 use lang::codes::Code;
-use lang::diag::Severity;
-use lang::source::Sources;
 use measure::{line, median};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -41,7 +42,6 @@ use std::process::Command;
 use std::time::Duration;
 
 const RUNS: usize = 3;
-const TODAY: Date = Date { year: 2026, month: 6, day: 1 };
 /// Longer lists take Aerleon minutes.
 const AERLEON_RULES: usize = 2_000;
 const PAIRWISE: Duration = Duration::from_secs(30);
@@ -85,12 +85,12 @@ fn main() {
 
 /// Inputs by name.
 fn inputs() -> Vec<(String, Make)> {
-    let one = |rules: Vec<String>| vec![("list.pw".to_owned(), lists::project(&rules))];
+    let one = |rules: Vec<String>| vec![("list.pw".to_owned(), classbench::project(&rules))];
     let mut out: Vec<(String, Make)> = Vec::new();
-    let folder = lists::folder();
+    let folder = classbench::folder();
     for set in ["acl1_1k", "fw1_1k", "ipc1_1k", "acl1_10k", "ipc1_10k", "fw1_10k"] {
         match std::fs::read_to_string(folder.join(set)) {
-            Ok(text) => out.push((set.to_owned(), Box::new(move || one(lists::classbench(&text))))),
+            Ok(text) => out.push((set.to_owned(), Box::new(move || one(classbench::rules(&text))))),
             Err(e) => line(&format!("SKIPPED: {set}. {}: {e}", folder.join(set).display())),
         }
     }
@@ -119,7 +119,7 @@ fn measure(name: &str, files: &Files, aclgen: Option<&Path>) {
     runs.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
     let whole = &runs[RUNS / 2];
 
-    let compiled = compile(files);
+    let compiled = compiled::compile(files);
     let options = verifier::Options::default();
     let verify = || verifier::verify(&compiled, &options).expect("the engines agree");
     let verified = median(RUNS, verify);
@@ -207,32 +207,4 @@ fn seconds() -> u64 {
 fn check(project: &Path) -> child::Ran {
     let mut command = Command::new(env!("CARGO_BIN_EXE_partywall"));
     child::run(command.arg("check").arg(project).args(["--format", "json", "--today", "2026-06-01"]))
-}
-
-/// The compiled form of a project that has no errors of structure.
-fn compile(files: &Files) -> Compiled {
-    let mut sources = Sources::new();
-    let parsed: Vec<lang::Parsed> = files
-        .iter()
-        .map(|(path, text)| {
-            let id = sources.add(path.as_str(), text.as_str());
-            lang::parse(id, text)
-        })
-        .collect();
-    let trees: Vec<SourceFile<'_>> = sources
-        .iter()
-        .zip(&parsed)
-        .map(|((id, source), parsed)| SourceFile {
-            id,
-            path: source.path(),
-            text: source.text(),
-            tree: &parsed.file,
-        })
-        .collect();
-    let compilation = compiler::compile(&trees, TODAY);
-    let findings = parsed.iter().flat_map(|p| &p.diagnostics).chain(&compilation.diagnostics);
-    if let Some(first) = findings.filter(|d| d.severity == Severity::Error).min_by_key(|d| d.span) {
-        panic!("the input is in error: {} {}", first.code, first.message);
-    }
-    compilation.compiled
 }

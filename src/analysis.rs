@@ -118,16 +118,7 @@ fn compile_with(project: &Project, today: Date, front: Option<Front<'_>>) -> Res
     }
     info!(files = project.files.len(), elapsed = ?start.elapsed(), "parsed");
     let start = Instant::now();
-    let files: Vec<SourceFile<'_>> = sources
-        .iter()
-        .zip(&parsed)
-        .map(|((id, source), parsed)| SourceFile {
-            id,
-            path: source.path(),
-            text: source.text(),
-            tree: &parsed.file,
-        })
-        .collect();
+    let files = SourceFile::all(&sources, &parsed);
     let Compilation { compiled, diagnostics } = compiler::compile(&files, today);
     info!(elapsed = ?start.elapsed(), channels = compiled.channels.len(), "compiled");
     let mut findings: Vec<Diagnostic> = parsed.iter().flat_map(|p| p.diagnostics.iter().cloned()).collect();

@@ -19,19 +19,12 @@ const DAY: Date = Date { year: 2026, month: 6, day: 1 };
 /// Everything that is said of a project, as `CODE file: message`.
 fn said(files: &clean::Files, certify: bool) -> Vec<String> {
     let mut sources = Sources::new();
-    let texts: Vec<(&String, &String)> = files.iter().filter(|(path, _)| path.ends_with(".pw")).collect();
-    let parsed: Vec<_> = texts
+    let parsed: Vec<_> = files
         .iter()
-        .map(|(path, text)| {
-            let id = sources.add(path.as_str(), text.as_str());
-            (id, lang::parse(id, text))
-        })
+        .filter(|(path, _)| path.ends_with(".pw"))
+        .map(|(path, text)| lang::parse(sources.add(path.as_str(), text.as_str()), text))
         .collect();
-    let trees: Vec<SourceFile<'_>> = texts
-        .iter()
-        .zip(&parsed)
-        .map(|((path, text), (id, parsed))| SourceFile { id: *id, path, text, tree: &parsed.file })
-        .collect();
+    let trees = SourceFile::all(&sources, &parsed);
     let compilation = compiler::compile(&trees, DAY);
     let options = verifier::Options { certify, jobs: Some(1), ..Default::default() };
     let verdicts = verifier::verify(&compilation.compiled, &options).expect("the engines agree");
@@ -40,7 +33,7 @@ fn said(files: &clean::Files, certify: bool) -> Vec<String> {
         .iter()
         .flat_map(|file| compiler::checks::owners::check(&config.owners, file.path, file.tree))
         .collect();
-    let all = parsed.iter().flat_map(|(_, p)| &p.diagnostics);
+    let all = parsed.iter().flat_map(|p| &p.diagnostics);
     let all = all.chain(&compilation.diagnostics).chain(&verdicts.diagnostics).chain(&owners);
     all.map(|d| format!("{} {}: {}", d.code, sources.path(d.span.file), d.message)).collect()
 }

@@ -54,11 +54,7 @@ pub fn attempt(files: &[(String, String)]) -> Result<Project, Vec<String>> {
     for p in &parsed {
         assert!(!p.has_errors(), "{:?}", p.diagnostics);
     }
-    let trees: Vec<SourceFile<'_>> = sources
-        .iter()
-        .zip(&parsed)
-        .map(|((id, source), p)| SourceFile { id, path: source.path(), text: source.text(), tree: &p.file })
-        .collect();
+    let trees = SourceFile::all(&sources, &parsed);
     let today = Date { year: 2026, month: 11, day: 21 };
     let compilation = compile(&trees, today);
     let errors: Vec<_> = compilation

@@ -26,6 +26,7 @@ pub(crate) use policies::views;
 use lang::ast;
 use lang::codes::Code;
 use lang::diag::Diagnostic;
+use lang::source::Sources;
 use lang::span::{FileId, Span};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -40,6 +41,23 @@ pub struct SourceFile<'a> {
     pub path: &'a str,
     pub text: &'a str,
     pub tree: &'a ast::File,
+}
+
+impl<'a> SourceFile<'a> {
+    /// The files of `sources`, whose trees are `parsed`, in the same order.
+    #[must_use]
+    pub fn all(sources: &'a Sources, parsed: &'a [lang::Parsed]) -> Vec<Self> {
+        sources
+            .iter()
+            .zip(parsed)
+            .map(|((id, source), parsed)| SourceFile {
+                id,
+                path: source.path(),
+                text: source.text(),
+                tree: &parsed.file,
+            })
+            .collect()
+    }
 }
 
 /// State of lowering: the tables, the model so far, the findings.

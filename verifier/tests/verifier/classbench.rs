@@ -2,11 +2,12 @@
 //!
 //! The sets lie next to the repository, in `../shared/data/classbench`. Without them the test says so and decides nothing.
 
+#[path = "../../../benches/support/classbench.rs"]
+mod sets;
+
 use crate::support;
 use lang::codes::Code;
 use partywall_verifier::verify;
-use std::fmt::Write as _;
-use std::path::Path;
 
 /// Set, rules, rules that never decide (`None`: no other tool could tell), rules that are needed: all allow, and the last ones
 /// match everything.
@@ -19,58 +20,18 @@ const SETS: &[(&str, usize, Option<usize>, usize)] = &[
     ("fw1_10k", 9_379, None, 1),
 ];
 
-/// A filter set in one policy of one tenant.
-fn project(set: &str) -> String {
-    let mut out = String::from(
-        "fabric bench {
-  encap vxlan port 4789
-  underlay mtu 9000 family ipv6
-  precedence tenant
-  delegate tenant
-  unknown-vni drop
-}
-node c1 { vtep 2001:db8::11 dev eth0 }
-tenant all id 1 { segment net vni 1 { 0.0.0.0/0 } }
-policy list for all in tenant {
-",
-    );
-    for line in set.lines().filter(|line| !line.trim().is_empty()) {
-        let fields: Vec<&str> = line.trim_start_matches('@').split_whitespace().collect();
-        let [src, dst, s_lo, ":", s_hi, d_lo, ":", d_hi, protocol, ..] = fields.as_slice() else {
-            panic!("no filter: {line}");
-        };
-        let (number, mask) = protocol.split_once('/').expect("protocol and mask");
-        let hex = |text: &str| u8::from_str_radix(text.trim_start_matches("0x"), 16).expect("hexadecimal");
-        let ports = |keyword: &str, lo: &str, hi: &str| match (lo, hi) {
-            ("0", "65535") => String::new(),
-            _ if lo == hi => format!("{keyword}{lo}"),
-            _ => format!("{keyword}{lo}..{hi}"),
-        };
-        let service = match (hex(mask), hex(number)) {
-            (0, _) => "ip".to_owned(),
-            (_, number @ (6 | 17)) => {
-                let name = if number == 6 { "tcp" } else { "udp" };
-                format!("{name}{}{}", ports("/", d_lo, d_hi), ports(" from ", s_lo, s_hi))
-            }
-            (_, 1) => "icmp".to_owned(),
-            (_, number) => format!("proto/{number}"),
-        };
-        let _ = writeln!(out, "  allow {src} -> {dst} : {service}");
-    }
-    out.push_str("}\n");
-    out
-}
-
 #[test]
 fn dead_rules_of_the_filter_sets() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/classbench");
+    let folder = sets::folder();
     if !folder.is_dir() {
-        eprintln!("SKIPPED: no filter sets in {}; nothing was compared", folder.display());
+        eprintln!(
+            "SKIPPED: no filter sets (`PARTYWALL_CLASSBENCH`, or ../shared/data/classbench beside the repository); nothing was compared"
+        );
         return;
     }
     for (name, rules, dead, needed) in SETS {
         let text = std::fs::read_to_string(folder.join(name)).expect("the set can be read");
-        let compiled = support::clean(&project(&text));
+        let compiled = support::clean(&sets::project(&sets::rules(&text)));
         assert_eq!(compiled.model.rules.len(), *rules, "{name}");
         let start = std::time::Instant::now();
         let verdicts = verify(&compiled, &Default::default()).expect("engines agree");

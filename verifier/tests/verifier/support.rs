@@ -18,18 +18,12 @@ pub fn compile_files(files: &[(String, String)]) -> (Compiled, Vec<Diagnostic>) 
     let parsed: Vec<_> = files
         .iter()
         .map(|(path, text)| {
-            let id = sources.add(path.clone(), text.clone());
-            let parsed = lang::parse(id, text);
+            let parsed = lang::parse(sources.add(path.clone(), text.clone()), text);
             assert!(!parsed.has_errors(), "{path}: {:#?}\n{text}", parsed.diagnostics);
-            (id, parsed)
+            parsed
         })
         .collect();
-    let sources: Vec<SourceFile<'_>> = files
-        .iter()
-        .zip(&parsed)
-        .map(|((path, text), (id, parsed))| SourceFile { id: *id, path, text, tree: &parsed.file })
-        .collect();
-    let compilation = compiler::compile(&sources, TODAY);
+    let compilation = compiler::compile(&SourceFile::all(&sources, &parsed), TODAY);
     (compilation.compiled, compilation.diagnostics)
 }
 
