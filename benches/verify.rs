@@ -31,10 +31,10 @@ mod lists;
 mod measure;
 
 use baselines::{Came, Lists};
-use compiler::Compiled;
 use compiler::ids::RuleId;
 use fleet::Size;
 use lang::codes::Code;
+use lang::diag::Severity;
 use measure::{line, median};
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -122,8 +122,8 @@ pub enum GatewayClause {
     Affinity(Spanned<AffinityWord>),
     Stateful(Spanned<bool>),
     OnFailure(Spanned<OnFailureWord>),
-    Attach(Attach),
-    Masquerade(Masquerade),
+    Attach(Box<Attach>),
+    Masquerade(Box<Masquerade>),
     Error,
 }
 
@@ -158,6 +158,11 @@ pub enum Modifier {
 pub struct DocLines {
     pub span: Span,
     pub lines: Vec<String>,
+}
+
+/// The values of a list of boxes.
+pub fn unboxed<T>(list: Vec<Box<T>>) -> Vec<T> {
+    list.into_iter().map(|value| *value).collect()
 }
 
 /// What stands on lines of its own.

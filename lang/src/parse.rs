@@ -43,7 +43,13 @@ pub struct Query {
 }
 
 lalrpop_util::lalrpop_mod!(
-    #[expect(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "generated code")]
+    #[expect(
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used,
+        clippy::vec_box,
+        reason = "generated code"
+    )]
     grammar
 );
 
@@ -157,7 +163,7 @@ fn run<'s>(context: &mut Context, start: Token<'s>, tokens: Vec<Placed<'s>>) -> 
         .collect();
     let stream = std::iter::once(first).chain(tokens).map(|(token, span)| Ok((span.start, token, span.end)));
     match grammar::RootParser::new().parse(context, stream) {
-        Ok(root) => Some(root),
+        Ok(root) => Some(*root),
         Err(error) => {
             context.syntax_error(error);
             None

@@ -130,8 +130,8 @@ impl Context {
                     self.statefulness(&mut stateful, word, c);
                 }
                 GatewayClause::OnFailure(c) => on_failure.set(self, "on-failure", c.span, c),
-                GatewayClause::Attach(attach) => attaches.push(attach),
-                GatewayClause::Masquerade(masquerade) => masquerades.push(masquerade),
+                GatewayClause::Attach(attach) => attaches.push(*attach),
+                GatewayClause::Masquerade(masquerade) => masquerades.push(*masquerade),
                 GatewayClause::Error => broken = true,
             }
         }

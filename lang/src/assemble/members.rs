@@ -60,7 +60,7 @@ impl Context {
         set: Deep,
         service: ServiceExpr,
         parts: Vec<ExposePart>,
-        rows: Option<Vec<Option<ExposeRow>>>,
+        rows: Option<Vec<ExposeRow>>,
     ) -> MemberKind {
         let (mut to, mut via) = (Once::new(), Once::new());
         let (mut translate, mut clients) = (Once::new(), Once::new());
@@ -84,7 +84,7 @@ impl Context {
                         self.misplaced_in_rows(word, place);
                     }
                 }
-                rows.into_iter().flatten().collect()
+                rows
             }
             None => match (to.value, to.first) {
                 (Some(set), Some(first)) => {
@@ -135,7 +135,7 @@ impl Context {
     ) -> GatewayClause {
         let (docs, span) = self.begin(NodeKind::Clause, start, end);
         let next_hops = hops.into_iter().flatten().collect();
-        GatewayClause::Attach(Attach { docs, external, node, dev, next_hops, span })
+        GatewayClause::Attach(Box::new(Attach { docs, external, node, dev, next_hops, span }))
     }
 
     pub fn masquerade(
@@ -147,7 +147,7 @@ impl Context {
         end: u32,
     ) -> GatewayClause {
         let (docs, span) = self.begin(NodeKind::Clause, start, end);
-        GatewayClause::Masquerade(Masquerade { docs, tenant, external, translate, span })
+        GatewayClause::Masquerade(Box::new(Masquerade { docs, tenant, external, translate, span }))
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of one production")]
