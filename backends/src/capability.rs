@@ -75,9 +75,31 @@ pub const NFT: &[Capability] = &[
         "jhash buckets of the real ends with their ports; ICMP errors by the connection that they quote",
     ),
     refused("`affinity flow` with `masquerade`, on several instances", "a masquerade changes ports"),
-    refused("`affinity source` on several instances", "it needs `stateless`"),
+    exact("`affinity source`", "jhash cell of the sender"),
     exact("`stateful`", ""),
-    refused("`stateless`", ""),
+    exact(
+        "`stateless`",
+        "if the fabric says `stateless-replies`; packets of answers are let through by the mirrored decision, TCP with ACK \
+         or RST and never SYN without ACK; what that admits is listed at the head of `stage.nft`",
+    ),
+    stricter(
+        "ICMP errors through a stateless gateway",
+        "`invalid`: what they quote would have to be translated with them",
+    ),
+    stricter(
+        "path MTU errors of a stateless gateway about packets that it translates",
+        "not sent: what is quoted would be what nobody sent; TCP MSS is clamped",
+    ),
+    stricter("`ct-full` at a stateless gateway", "there are none to bound: nothing is remembered"),
+    refused("`clients as` for an external through a stateless gateway", ""),
+    refused(
+        "through a stateless gateway, packets that may open a connection and may answer one, translated in two ways",
+        "nobody could tell which it is",
+    ),
+    refused(
+        "one tenant's packets to another through a stateful and a stateless gateway on one node, by one destination",
+        "",
+    ),
     exact(
         "`on-failure`, live instances",
         "`build --down NODE`; a dead instance's buckets go to the next by rendezvous, or nowhere (`no-route`)",
@@ -217,9 +239,9 @@ pub const EBPF: &[Capability] = &[
         "`affinity flow`",
         "jhash buckets of the real ends with their ports; `masquerade` with it is PW0801",
     ),
-    refused("`affinity source` with several instances", ""),
+    refused("`affinity source` with several instances", "on nodes with endpoints"),
     exact("`stateful`", "TCP windows and transport checksums are left to the ends"),
-    refused("`stateless`", ""),
+    refused("an instance of a `stateless` gateway", "its tenants' nodes may run this target"),
     exact("`on-failure`, live instances", "`build --down NODE`"),
     refused("workloads of one node that reach more than 16 gateway nodes", "shared with the nft target"),
     refused(
@@ -229,8 +251,15 @@ pub const EBPF: &[Capability] = &[
     exact("`encap vxlan`, underlay IPv4 or IPv6", ""),
     refused("`encap geneve`", ""),
     exact("`log`", "ring buffer, ten a second per rule and verdict, first packet of a connection"),
-    stricter("TTL and path MTU errors", "not answered; TCP MSS is clamped on every node"),
-    stricter("packets over the MTU without DF", "dropped, not fragmented"),
+    exact(
+        "TTL and path MTU errors; TCP MSS",
+        "ten errors a second to one address, 1,000 behind one device or VNI",
+    ),
+    stricter("packets over the MTU without DF", "dropped, and the sender is told what fits; not fragmented"),
+    stricter(
+        "neighbour solicitations",
+        "answered for the router addresses, fe80::1 and endpoints of the own segment, not of the tenant's others",
+    ),
     stricter(
         "a bound on connections for each tenant (`ct-full`)",
         "65,536 on each node for each tenant or external that opens them, less where more than 16 share a node's \

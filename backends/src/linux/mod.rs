@@ -1,6 +1,7 @@
 //! What a node does whatever runs it there: the tables of `docs/dataplane-nft.md` and the reference "What the emitted
 //! configuration does", as values. The targets for Linux print them, each in its own way.
 
+pub mod admitted;
 pub mod ends;
 mod lower;
 pub mod model;
@@ -13,6 +14,22 @@ pub use lower::lower;
 use crate::iproute2::{Device, Fdb, Noted, Route};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+
+/// Which target is built, and what it can do of what the node's tables can say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dialect {
+    /// As in `build --target`.
+    pub name: &'static str,
+    /// Instances of `stateless` gateways.
+    pub stateless: bool,
+    /// Senders under `affinity source`.
+    pub source_affinity: bool,
+}
+
+impl Dialect {
+    pub const NFT: Self = Self { name: "nft", stateless: true, source_affinity: true };
+    pub const EBPF: Self = Self { name: "ebpf", stateless: false, source_affinity: false };
+}
 
 /// What one node runs.
 #[derive(Debug, Clone)]
@@ -36,4 +53,6 @@ pub struct Model {
     pub names: BTreeMap<String, String>,
     /// Gateway nodes that this node sends to, in the order of their numbers.
     pub instances: Vec<String>,
+    /// What the mirrored replies of stateless gateways admit beyond what the policy lets open a connection.
+    pub admitted: Vec<admitted::Admitted>,
 }

@@ -74,6 +74,9 @@ pub enum Table {
     Space,
     Zone4,
     Zone6,
+    /// Gateway: (space, destination as seen) of what goes through without state → context of what answers.
+    Stateless4,
+    Stateless6,
     /// Gateway: (device, source) that is the external's behind it.
     Outside4,
     Outside6,
@@ -127,6 +130,8 @@ pub enum Table {
     Gateway,
     /// The same of gateways with `affinity flow`, whose cells are of ends with their ports.
     GatewayFlow,
+    /// The same of gateways with `affinity source`: the row and the instance are both by the source.
+    GatewaySource,
     Row,
     Cell,
     /// (zone, presented destination) → cell of the real address.
@@ -146,6 +151,8 @@ pub enum Table {
     Opener,
     Opener4,
     Opener6,
+    /// Gateway: verdict → routing mark, of what goes through without state.
+    Onward,
     /// Gateway: verdict → translation, and the pairs of both that an established connection must show.
     Xlat,
     XlatHeld,

@@ -17,6 +17,11 @@ pub const KIND: u32 = 0xff00_0000;
 /// A packet that the fabric delivered, with the role of its sender; the slot bit is free.
 pub const ROLE: u32 = 0x0800_0000;
 pub const CONTEXT: u32 = 0x0100_0000;
+/// In a context: of packets through a gateway without state, numbered apart from the others and in steps of two, since such a mark bears
+/// the slot.
+pub const STATELESS: u32 = CONTEXT | 0x0040_0000;
+/// In such a context: the packet answers a connection; without it, it opens one.
+pub const ANSWERS: u32 = 0x0080_0000;
 /// Also the kind of source classes, in the other register.
 pub const SOURCE: u32 = 0x0100_0000;
 pub const DESTINATION: u32 = 0x0200_0000;

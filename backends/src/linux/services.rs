@@ -5,7 +5,7 @@ use compiler::Compiled;
 use compiler::algebra::Family;
 use compiler::eval::{self, Decision};
 use compiler::ids::{OwnerId, RuleId};
-use compiler::packet::{self, Fields, Flow, Packet};
+use compiler::packet::{self, Fields, Flow, Packet, proto};
 use compiler::sets::ServiceBox;
 use std::collections::BTreeSet;
 
@@ -137,4 +137,25 @@ fn intervals(boxes: impl Iterator<Item = (u16, u16)>, max: u16) -> Vec<(u16, u16
 #[must_use]
 pub fn representative(space: OwnerId, family: Family, src: u128, dst: u128) -> Packet {
     Packet { space, family, src, dst, protocol: packet::proto::TCP, x: 0, y: 0 }
+}
+
+/// The boxes of what answers these connections, as its packets show them. ICMP: only queries have answers.
+#[must_use]
+pub fn mirrored(b: &ServiceBox) -> Vec<ServiceBox> {
+    match packet::fields(b.proto.0) {
+        Fields::Ports => vec![ServiceBox { proto: b.proto, x: b.y, y: b.x }],
+        Fields::None => vec![*b],
+        Fields::Icmp => {
+            // Query, answer, highest code of the answer (RFC 792, 950, 4443, 4620).
+            let answers: &[(u16, u16, u16)] = if b.proto.0 == proto::ICMP {
+                &[(8, 0, 0), (13, 14, 0), (15, 16, 0), (17, 18, 0)]
+            } else {
+                &[(128, 129, 0), (139, 140, 2)]
+            };
+            let mine =
+                answers.iter().filter(|(query, _, _)| b.x.0 <= *query && *query <= b.x.1 && b.y.0 == 0);
+            mine.map(|(_, answer, code)| ServiceBox { proto: b.proto, x: (*answer, *answer), y: (0, *code) })
+                .collect()
+        }
+    }
 }

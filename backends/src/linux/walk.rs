@@ -1,6 +1,7 @@
 //! Decides a packet with the tables of a ruleset, in the order of the program: what the text says, without a kernel.
 
 use super::model::{Atom, Direction, Ruleset, Table};
+use super::numbers;
 use compiler::algebra::Family;
 use compiler::buckets;
 use compiler::packet::{self, Fields};
@@ -34,6 +35,8 @@ pub enum Outcome {
     Sent(u32),
     /// To a gateway: the verdict, from which the instance follows.
     Via(u32),
+    /// Through a gateway without state, with this routing mark (slot 0) and these addresses.
+    Passed { mark: u32, src: u128, dst: u128 },
 }
 
 /// The first entry whose key holds these values; exact keys first.
@@ -86,6 +89,29 @@ pub fn role(rules: &Ruleset, vtep: IpAddr, vni: u32, family: Family, src: u128) 
     })
 }
 
+/// The verdict on a tuple that is read in a context, or the chain that refuses it.
+fn verdict(rules: &Ruleset, context: &Atom, p: &Arrived<'_>) -> Result<Atom, &'static str> {
+    let end = |address| Atom::Address(p.family, address, address);
+    let (src, dst) = match p.family {
+        Family::V4 => ([Table::Src4, Table::SrcRange4], [Table::Dst4, Table::DstRange4]),
+        Family::V6 => ([Table::Src6, Table::SrcRange6], [Table::Dst6, Table::DstRange6]),
+    };
+    let classify = |tables: [Table; 2], address: u128| {
+        tables.into_iter().find_map(|t| lookup(rules, t, &[context.clone(), end(address)]).cloned())
+    };
+    let source = classify(src, p.src).ok_or("unknown_source")?;
+    let destination = classify(dst, p.dst).ok_or("no_route")?;
+    let pair = lookup(rules, Table::Pair, &[destination, source]).cloned().ok_or("not_exposed")?;
+    let port = |at| Atom::Port(at, at);
+    let proto = Atom::Proto(p.protocol, p.protocol);
+    let found = match packet::fields(p.protocol) {
+        Fields::Ports => lookup(rules, Table::Verdict, &[pair.clone(), proto, port(p.x), port(p.y)]),
+        Fields::Icmp => lookup(rules, Table::Verdict, &[pair.clone(), proto, port(0), port(p.x << 8 | p.y)]),
+        Fields::None => lookup(rules, Table::Protocol, &[pair.clone(), proto]),
+    };
+    found.or_else(|| lookup(rules, Table::Rest, &[pair])).cloned().ok_or("by_default")
+}
+
 /// Decides the original direction's first packet, or a reply if `direction` says so (addresses stay the original ones).
 #[must_use]
 pub fn walk(rules: &Ruleset, p: &Arrived<'_>) -> Outcome {
@@ -95,42 +121,64 @@ pub fn walk(rules: &Ruleset, p: &Arrived<'_>) -> Outcome {
         Atom::Zone(p.zone),
         Atom::Direction(p.direction),
     ];
-    let Some(context) = lookup(rules, Table::Context, &context).cloned() else {
+    let Some(context) = lookup(rules, Table::Context, &context) else {
         return Outcome::Dropped("bad_vtep");
     };
-    let end = |address| Atom::Address(p.family, address, address);
-    let (src, dst) = match p.family {
-        Family::V4 => ([Table::Src4, Table::SrcRange4], [Table::Dst4, Table::DstRange4]),
-        Family::V6 => ([Table::Src6, Table::SrcRange6], [Table::Dst6, Table::DstRange6]),
-    };
-    let classify = |tables: [Table; 2], address: u128| {
-        tables.into_iter().find_map(|t| lookup(rules, t, &[context.clone(), end(address)]).cloned())
-    };
-    let Some(source) = classify(src, p.src) else { return Outcome::Dropped("unknown_source") };
-    let Some(destination) = classify(dst, p.dst) else { return Outcome::Dropped("no_route") };
-    let Some(pair) = lookup(rules, Table::Pair, &[destination, source]).cloned() else {
-        return Outcome::Dropped("not_exposed");
-    };
-    let port = |at| Atom::Port(at, at);
-    let proto = Atom::Proto(p.protocol, p.protocol);
-    let found = match packet::fields(p.protocol) {
-        Fields::Ports => lookup(rules, Table::Verdict, &[pair.clone(), proto, port(p.x), port(p.y)]),
-        Fields::Icmp => lookup(rules, Table::Verdict, &[pair.clone(), proto, port(0), port(p.x << 8 | p.y)]),
-        Fields::None => lookup(rules, Table::Protocol, &[pair.clone(), proto]),
-    };
-    let Some(verdict) = found.or_else(|| lookup(rules, Table::Rest, &[pair])).cloned() else {
-        return Outcome::Dropped("by_default");
+    let verdict = match verdict(rules, context, p) {
+        Ok(verdict) => verdict,
+        Err(chain) => return Outcome::Dropped(chain),
     };
     match (lookup(rules, Table::Action, std::slice::from_ref(&verdict)), &verdict) {
         (Some(Atom::Permanent(chain)), _) => Outcome::Dropped(chain),
         (Some(Atom::Chain(chain)), Atom::Class(number)) if chain == "via" => Outcome::Via(*number),
         (Some(Atom::Chain(_)), _) => {
-            match lookup(rules, Table::Route, &[verdict.clone(), Atom::Direction(p.direction)]) {
+            match lookup(rules, Table::Route, &[verdict, Atom::Direction(p.direction)]) {
                 Some(Atom::Mark(mark)) => Outcome::Sent(*mark),
                 _ => Outcome::Dropped("no_route"),
             }
         }
         _ => Outcome::Dropped("by_default"),
+    }
+}
+
+/// Decides a packet that a gateway node keeps no state of, on the tuple that it shows (zone and direction are not asked for);
+/// `None`: it keeps state of packets to there. `answers`: the packet may answer a connection, which TCP says by its flags.
+#[must_use]
+pub fn stateless(rules: &Ruleset, p: &Arrived<'_>, answers: bool) -> Option<Outcome> {
+    let (contexts, snat, dnat) = match p.family {
+        Family::V4 => (Table::Stateless4, Table::Snat4, Table::Dnat4),
+        Family::V6 => (Table::Stateless6, Table::Snat6, Table::Dnat6),
+    };
+    let end = |address| Atom::Address(p.family, address, address);
+    let space = lookup(rules, Table::Space, &[Atom::Device(p.dev.to_owned())])?;
+    let Some(Atom::Mark(context)) = lookup(rules, contexts, &[space.clone(), end(p.dst)]) else {
+        return None;
+    };
+    let answered = verdict(rules, &Atom::Mark(*context), p).ok().filter(|_| answers);
+    let verdict = match answered {
+        Some(verdict) => verdict,
+        None => match verdict(rules, &Atom::Mark(context & !numbers::ANSWERS), p) {
+            Ok(verdict) => verdict,
+            Err(chain) => return Some(Outcome::Dropped(chain)),
+        },
+    };
+    let verdict = [verdict];
+    if let Some(Atom::Permanent(chain)) = lookup(rules, Table::Action, &verdict) {
+        return Some(Outcome::Dropped(chain));
+    }
+    let translation = lookup(rules, Table::Xlat, &verdict)?;
+    let renewed = |keep: Table, table: Table, address: u128| {
+        let kept = rules.tables.get(&keep).is_some_and(|t| t.contains_key(std::slice::from_ref(translation)));
+        match lookup(rules, table, &[translation.clone(), end(address)]) {
+            _ if kept => Some(address),
+            Some(Atom::Address(_, new, _)) => Some(*new),
+            _ => None,
+        }
+    };
+    let (src, dst) = (renewed(Table::KeepSrc, snat, p.src), renewed(Table::KeepDst, dnat, p.dst));
+    match (lookup(rules, Table::Onward, &verdict), src, dst) {
+        (Some(Atom::Mark(mark)), Some(src), Some(dst)) => Some(Outcome::Passed { mark: *mark, src, dst }),
+        _ => Some(Outcome::Dropped("no_route")),
     }
 }
 
@@ -154,6 +202,10 @@ pub fn leg(rules: &Ruleset, p: &Arrived<'_>, verdict: u32) -> Option<u32> {
                         _ => p.dst,
                     };
                     (gateway, cell(p.src, x), cell(dst, y))
+                }
+                None if lookup(rules, Table::GatewaySource, &verdict).is_some() => {
+                    let cell = Atom::Class(u32::from(buckets::end_hash(p.family, p.src)) + 1);
+                    (lookup(rules, Table::GatewaySource, &verdict)?, cell.clone(), cell)
                 }
                 None => {
                     let hash = if p.family == Family::V4 { Table::Hash4 } else { Table::Hash6 };

@@ -36,9 +36,27 @@ pub(super) fn flows(model: &Model, with_ports: &str) -> Statements {
     out
 }
 
+/// As `cells`, for the gateways of the table `gateway_source`: the sender's cell twice. It lives here, and shows its real address.
+pub(super) fn senders() -> Statements {
+    let mut out = vec![
+        format!("meta mark set meta priority map @{}", name(Table::GatewaySource)),
+        format!("meta mark & {KIND:#010x} != {GATEWAY:#010x} return"),
+    ];
+    for (family, header) in [("ipv4", "ip"), ("ipv6", "ip6")] {
+        out.push(format!("meta nfproto {family} meta priority set jhash {header} saddr {}", cell()));
+    }
+    out.push(format!("meta mark set meta mark . meta priority map @{}", name(Table::Row)));
+    out.push(format!("meta mark set meta mark . meta priority map @{}", name(Table::Cell)));
+    out
+}
+
+fn cell() -> String {
+    format!("mod {} seed {:#x} offset 1", buckets::CELLS, buckets::SEED)
+}
+
 /// The cell of an end, one higher than it is; a port of zero where there is none.
 fn hash(end: &str, port: &str, with_ports: &str) -> Statements {
-    let cell = format!("mod {} seed {:#x} offset 1", buckets::CELLS, buckets::SEED);
+    let cell = cell();
     let mut out = vec!["meta priority set 0".to_owned()];
     for (family, header) in [("ipv4", "ip"), ("ipv6", "ip6")] {
         for direction in ["original", "reply"] {

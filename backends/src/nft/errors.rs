@@ -156,6 +156,8 @@ pub(super) fn as_it_goes() -> Statements {
     let mut out = vec![
         // An external's table leads back to the external for what it has no way to.
         format!("iifgroup {OUTSIDE:#x} oifgroup {OUTSIDE:#x} goto no_route"),
+        // Nothing about it changes on the way: it went by the table of whom it is for.
+        "ct state untracked return".into(),
     ];
     for header in ["ip", "ip6"] {
         out.push(format!("ct direction original ct status dnat {header} daddr set ct reply {header} saddr"));

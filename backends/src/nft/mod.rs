@@ -10,11 +10,12 @@ mod print;
 mod program;
 mod schema;
 mod script;
+mod stateless;
 
 use crate::Backend;
 use crate::artifacts::Artifact;
 use crate::capability::{self, Capability};
-use crate::linux::{Model, lower};
+use crate::linux::{Dialect, Model, lower};
 use compiler::Compiled;
 use compiler::ids::NodeId;
 use lang::diag::Diagnostic;
@@ -42,7 +43,7 @@ impl Backend for Nft {
         node: NodeId,
         down: &[NodeId],
     ) -> Result<Model, Vec<Diagnostic>> {
-        lower(compiled, sources, node, down)
+        lower(compiled, sources, Dialect::NFT, node, down)
     }
 
     fn print(&self, model: &Model) -> Vec<Artifact> {

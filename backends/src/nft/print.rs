@@ -124,6 +124,9 @@ fn routes(model: &Model, family: Family) -> String {
 /// The generation's sets, maps and chains; then the two maps that lead a slot to them.
 fn stage(model: &Model) -> String {
     let mut out = head(model, "this generation's sets, maps and chains; for nft -D slot=0|1 -f");
+    for admitted in &model.admitted {
+        let _ = writeln!(out, "# admits {admitted}");
+    }
     for (counter, origin) in &model.rules.counters {
         let _ = writeln!(out, "add counter inet partywall {counter} # {origin}");
     }

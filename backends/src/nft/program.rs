@@ -6,7 +6,7 @@
 //! followed by one that refuses.
 
 use super::print::SUFFIX;
-use super::{affinity, errors, schema};
+use super::{affinity, errors, schema, stateless};
 use crate::iproute2::group::{FABRIC, OUTSIDE, WORKLOAD};
 use crate::linux::Model;
 use crate::linux::model::{Atom, Entry, Table};
@@ -41,7 +41,7 @@ pub(super) fn name(table: Table) -> String {
 }
 
 /// What a packet is looked up by in a table: the fields as the model has them, in the order in which the table is written.
-fn key(model: &Model, table: Table, fields: &[&str]) -> String {
+pub(super) fn key(model: &Model, table: Table, fields: &[&str]) -> String {
     schema::ordered(fields, &schema::order(&model.rules, table)).join(" . ")
 }
 
@@ -79,6 +79,7 @@ pub(super) fn chains(model: &Model) -> BTreeMap<String, Statements> {
         out.insert("nat_src".into(), nat(model, false));
         out.insert("back".into(), errors::back(model, SUFFIX));
         out.insert("door".into(), errors::door(model));
+        stateless::chains(model, &mut out);
     } else {
         out.insert("workload".into(), workload(model));
         out.insert("owned4".into(), owned("4"));
@@ -92,11 +93,19 @@ pub(super) fn chains(model: &Model) -> BTreeMap<String, Statements> {
         if model.rules.has(Table::GatewayFlow) {
             out.insert("flows".into(), affinity::flows(model, WITH_PORTS));
         }
+        if model.rules.has(Table::GatewaySource) {
+            out.insert("senders".into(), affinity::senders());
+        }
     }
+    // Of what is remembered the first packet is written, of what is not, any.
+    let stateless = stateless::decide(model);
     for log in &model.rules.logs {
-        let statement =
-            format!("{FIRST} limit rate 10/second burst 20 packets log prefix \"{}\"", log.prefix);
-        out.insert(log.name.clone(), vec![format!("{statement} # {}", log.note)]);
+        let written = |of: &str| {
+            format!("{of} limit rate 10/second burst 20 packets log prefix \"{}\" # {}", log.prefix, log.note)
+        };
+        let mut statements = vec![written(FIRST)];
+        statements.extend((!stateless.is_empty()).then(|| written("ct state untracked")));
+        out.insert(log.name.clone(), statements);
     }
     out
 }
@@ -157,6 +166,7 @@ fn raw(model: &Model) -> Statements {
     if model.rules.has(Table::Space) {
         out.push(format!("meta priority set iifname map @{}", name(Table::Space)));
     }
+    out.extend(stateless::raw(model));
     for (table, daddr) in [(Table::Zone4, "ip daddr"), (Table::Zone6, "ip6 daddr")] {
         if model.rules.has(table) {
             out.push(format!(
@@ -183,6 +193,7 @@ fn decide(model: &Model) -> Statements {
 
 fn decide_gateway(model: &Model) -> Statements {
     let mut out = vec!["meta mark set meta mark & 0xfffffffe".to_owned()];
+    out.extend(stateless::decide(model));
     let context =
         format!("meta mark set iifname . meta mark . ct zone . ct direction map @{}", name(Table::Context));
     if model.rules.has(Table::Context) {
@@ -227,17 +238,24 @@ fn at_once(model: &Model, plain: &str, (table, header): (Table, &str)) -> Statem
         _ => format!("iifname . {ends} . meta mark"),
     };
     vec![
-        format!("{plain} {ENDS} meta mark set {key} . ct direction map @{} {}", name(table), exact(model)),
+        format!(
+            "{plain} {ENDS} meta mark set {key} . ct direction map @{} {}",
+            name(table),
+            exact(model, PORT)
+        ),
         format!("meta mark & {KIND:#010x} == {PAIR:#010x} goto serve_{SUFFIX}"),
     ]
 }
 
 /// Protocols with ports, whose packets are of no connection but their own.
-const ENDS: &str = "meta l4proto { tcp, udp, sctp }";
+pub(super) const ENDS: &str = "meta l4proto { tcp, udp, sctp }";
+
+/// The destination port of a packet's connection.
+const PORT: &str = "ct original proto-dst";
 
 /// The verdict on a port, after [`ENDS`].
-fn exact(model: &Model) -> String {
-    let key = key(model, Table::Exact, &["meta mark", "meta l4proto", "ct original proto-dst"]);
+pub(super) fn exact(model: &Model, port: &str) -> String {
+    let key = key(model, Table::Exact, &["meta mark", "meta l4proto", port]);
     format!("meta priority set {key} map @{} goto judged_{SUFFIX}", name(Table::Exact))
 }
 
@@ -433,10 +451,10 @@ fn serve(model: &Model) -> Statements {
     let service = |table: Table, fields: &[&str]| {
         format!("meta priority set {} map @{} goto judged_{SUFFIX}", key(model, table, fields), name(table))
     };
-    let tuple = ["meta mark", "ct original protocol", "ct original proto-src", "ct original proto-dst"];
+    let tuple = ["meta mark", "ct original protocol", "ct original proto-src", PORT];
     let [pair, protocol, _, port] = tuple;
     if model.rules.has(Table::Exact) {
-        out.push(format!("{ENDS} {}", exact(model)));
+        out.push(format!("{ENDS} {}", exact(model, PORT)));
     }
     out.push(format!("jump odd_{SUFFIX}"));
     if model.rules.has(Table::Exact) {
@@ -482,7 +500,7 @@ fn onward(model: &Model) -> Statements {
         return Vec::new();
     }
     let mut held = "ct status confirmed ".to_owned();
-    if model.rules.has(Table::Xlat) {
+    if model.rules.has(Table::XlatHeld) {
         let _ = write!(held, "meta priority . ct mark @{} ", name(Table::XlatHeld));
     }
     let route = format!(
@@ -520,7 +538,7 @@ const FIRST: &str = "ct status ! confirmed";
 
 fn go(model: &Model) -> Statements {
     let mut out = vec![format!("{FIRST} jump bound_{SUFFIX}")];
-    if model.rules.has(Table::Xlat) {
+    if model.rules.has(Table::XlatHeld) {
         out.push(format!(
             "ct state new ct mark 0x00000000 ct mark set meta priority map @{}",
             name(Table::Xlat)
@@ -553,7 +571,9 @@ fn via(model: &Model) -> Statements {
     if model.rules.has(Table::Only) {
         out.push(format!("meta mark set meta priority map @{}", name(Table::Only)));
     }
-    for (table, chain) in [(Table::GatewayFlow, "flows"), (Table::Gateway, "cells")] {
+    let tables =
+        [(Table::GatewayFlow, "flows"), (Table::GatewaySource, "senders"), (Table::Gateway, "cells")];
+    for (table, chain) in tables {
         if model.rules.has(table) {
             out.push(format!("meta mark & {KIND:#010x} != {INSTANCE:#010x} jump {chain}_{SUFFIX}"));
         }

@@ -83,9 +83,13 @@ pub fn ordered<T: Clone>(fields: &[T], order: &[usize]) -> Vec<T> {
 #[must_use]
 pub fn slotted(table: Table) -> (bool, bool) {
     match table {
-        Table::Legit4 | Table::Legit6 | Table::LegitRange4 | Table::LegitRange6 | Table::Route => {
-            (false, true)
-        }
+        Table::Legit4
+        | Table::Legit6
+        | Table::LegitRange4
+        | Table::LegitRange6
+        | Table::Stateless4
+        | Table::Stateless6
+        | Table::Route => (false, true),
         Table::Land4 | Table::Land6 | Table::In4 | Table::In6 => (true, false),
         _ => (false, false),
     }
@@ -108,6 +112,8 @@ pub fn declared(table: Table) -> Declared {
         Table::Space => map("space", "type ifname", "classid"),
         Table::Zone4 => ranges(map("zone4", "typeof meta priority . ip daddr", "ct zone")),
         Table::Zone6 => ranges(map("zone6", "typeof meta priority . ip6 daddr", "ct zone")),
+        Table::Stateless4 => ranges(map("stateless4", "typeof meta priority . ip daddr", "meta mark")),
+        Table::Stateless6 => ranges(map("stateless6", "typeof meta priority . ip6 daddr", "meta mark")),
         Table::Outside4 => ranges(set("outside4", "type ifname . ipv4_addr")),
         Table::Outside6 => ranges(set("outside6", "type ifname . ipv6_addr")),
         Table::Owner4 => set("owner4", "type ifname . ether_addr . ipv4_addr"),
@@ -143,6 +149,8 @@ pub fn declared(table: Table) -> Declared {
         Table::Only => map("only", "type classid", "mark"),
         Table::Gateway => map("gateway", "type classid", "mark"),
         Table::GatewayFlow => map("gateway_flow", "type classid", "mark"),
+        Table::GatewaySource => map("gateway_source", "type classid", "mark"),
+        Table::Onward => map("onward", "type classid", "mark"),
         Table::Real4 => map("real4", "typeof ct zone . ip daddr", "ip daddr"),
         Table::Real6 => map("real6", "typeof ct zone . ip6 daddr", "ip6 daddr"),
         Table::Row => map("row", "type mark . classid", "mark"),

@@ -12,6 +12,7 @@ use compiler::algebra::{Family, RangeSet, parse_addr};
 use compiler::buckets;
 use compiler::eval::Decision;
 use compiler::ids::{EndpointId, GatewayId, NodeId, OwnerId, SegmentId};
+use compiler::model::Gateway;
 use lang::ast::AffinityWord;
 use lang::codes::Code;
 use lang::diag::Diagnostic;
@@ -71,9 +72,10 @@ impl Lowering<'_> {
                     Code::PW0801,
                     node.span,
                     format!(
-                        "node `{}` would send to {} gateway nodes, and the nft target can tell {} apart",
+                        "node `{}` would send to {} gateway nodes, and the {} target can tell {} apart",
                         node.name,
                         self.verdicts.instances.len(),
+                        self.dialect.name,
                         numbers::MAX_INSTANCES
                     ),
                 )
@@ -379,8 +381,9 @@ impl Lowering<'_> {
         let zone = numbers::tenant_zone(self.c.model.owners[tenant.id].id());
         for member in classes.iter().flat_map(|class| &class.members) {
             let Some(gateway) = member.gateway else { continue };
-            let several = self.c.model.gateways[gateway].instances.len() > 1;
-            if !several || member.lo == member.end.address {
+            let Gateway { instances, affinity, .. } = &self.c.model.gateways[gateway];
+            // By the sender alone nobody asks where a packet goes.
+            if instances.len() == 1 || *affinity == AffinityWord::Source || member.lo == member.end.address {
                 continue;
             }
             let Some(endpoint) = member.endpoint else {
@@ -389,14 +392,11 @@ impl Lowering<'_> {
             };
             let key = vec![Atom::Zone(zone), Atom::Address(family, member.lo, member.hi)];
             let note = self.endpoint_note(endpoint);
-            let (table, value) = match self.c.model.gateways[gateway].affinity {
-                AffinityWord::Flow => {
-                    let real = member.end.address;
-                    (by_family(family).real, Atom::Address(family, real, real))
-                }
-                AffinityWord::Symmetric | AffinityWord::Source => {
-                    (by_family(family).hash, cell(buckets::end_hash(family, member.end.address)))
-                }
+            let real = member.end.address;
+            let (table, value) = if *affinity == AffinityWord::Flow {
+                (by_family(family).real, Atom::Address(family, real, real))
+            } else {
+                (by_family(family).hash, cell(buckets::end_hash(family, real)))
             };
             self.rules.put(table, key, Some(value), note);
         }
@@ -424,7 +424,10 @@ impl Lowering<'_> {
             Diagnostic::new(
                 Code::PW0801,
                 exposure.map_or_else(|| self.c.model.owners[owner].span, |e| e.clients_as_span),
-                format!("the nft target cannot translate the external `{name}` on several instances"),
+                format!(
+                    "the {} target cannot translate the external `{name}` on several instances",
+                    self.dialect.name
+                ),
             )
             .label("`clients as` covers an external here, and the gateway has several instances")
             .help("leave `clients as` away for externals, whose addresses are one space, or use a gateway of one instance"),

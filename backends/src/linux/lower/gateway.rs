@@ -52,10 +52,10 @@ pub(super) struct Joined {
 
 impl Lowering<'_> {
     pub(super) fn gateway(&mut self) {
-        let scope = Instances { node: self.node, gateways: self.instances_here() };
+        let gateways = self.instances_here();
+        let (stateful, stateless) = gateways.iter().partition(|g| self.c.model.gateways[**g].stateful);
+        let scope = Instances { node: self.node, gateways };
         let joined = self.joined(&scope);
-        let zones = self.zones(&joined);
-        self.unambiguous(&joined);
         for &tenant in &joined.tenants {
             self.gateway_tenant(tenant);
         }
@@ -67,18 +67,27 @@ impl Lowering<'_> {
         for external in externals {
             self.outside(external, &scope);
         }
-        self.zone_maps(&joined, &zones, &scope);
         for &space in joined.tenants.iter().chain(&joined.externals) {
             let ambiguous = self.ways(space, &joined, &scope);
             self.verdicts.ambiguous.extend(ambiguous.into_iter().map(|external| (external, space)));
         }
+        self.stateful(&Instances { node: self.node, gateways: stateful });
+        self.stateless(&Instances { node: self.node, gateways: stateless });
+    }
+
+    /// What the gateways remember connections of.
+    fn stateful(&mut self, scope: &Instances) {
+        let joined = self.joined(scope);
+        let zones = self.zones(&joined);
+        self.unambiguous(&joined);
+        self.zone_maps(&joined, &zones, scope);
         for (index, (&(space, other), _)) in joined.seen.iter().enumerate() {
             let context = numbers::CONTEXT | small(index);
             if let Some(&zone) = zones.get(&pair(space, other)) {
-                self.gateway_contexts(space, other, zone, context, &scope);
+                self.gateway_contexts(space, other, zone, context, scope);
             }
             for family in Family::BOTH {
-                self.gateway_decisions(space, other, family, context, &scope);
+                self.gateway_decisions(space, other, family, context, scope);
             }
         }
     }
@@ -89,7 +98,7 @@ impl Lowering<'_> {
     }
 
     /// Every pair of owners that see each other through this node.
-    fn joined(&self, scope: &Instances) -> Joined {
+    pub(super) fn joined(&self, scope: &Instances) -> Joined {
         let mut out = Joined::default();
         let owners: BTreeSet<OwnerId> =
             scope.gateways.iter().flat_map(|g| self.c.model.gateways[*g].joins.iter().copied()).collect();
@@ -189,7 +198,10 @@ impl Lowering<'_> {
                 Diagnostic::new(
                     Code::PW0801,
                     span.unwrap_or(self.c.model.owners[a].span),
-                    format!("the nft target cannot tell the packets of `{name_a}` and `{name_b}` to each other apart"),
+                    format!(
+                        "the {} target cannot tell the packets of `{name_a}` and `{name_b}` to each other apart",
+                        self.dialect.name
+                    ),
                 )
                 .label("each is presented to the other under the same prefix, and both have the same addresses")
                 .help("present one of them under another prefix"),
@@ -275,7 +287,7 @@ impl Lowering<'_> {
         numbers::external_mark(&self.c.model.owners[external].name)
     }
 
-    fn space_number(&self, owner: OwnerId) -> u32 {
+    pub(super) fn space_number(&self, owner: OwnerId) -> u32 {
         let o = &self.c.model.owners[owner];
         if o.is_tenant() { o.id() } else { self.outside_space(owner) }
     }
@@ -286,16 +298,28 @@ impl Lowering<'_> {
             let Some(&zone) = zones.get(&pair(space, other)) else { continue };
             let note = format!("{} and {}", self.c.model.owners[space].name, self.c.model.owners[other].name);
             for family in Family::BOTH {
-                let mut ranges = seen.get(&family).cloned().unwrap_or_default();
-                if !self.c.model.owners[space].is_tenant() {
-                    ranges.extend(self.answered(space, other, family, scope));
-                }
-                for &(lo, hi) in RangeSet::from_ranges(ranges).ranges() {
+                let ranges = self.spoken_to((space, other), seen, family, scope);
+                for &(lo, hi) in ranges.ranges() {
                     let key = vec![Atom::Class(self.space_number(space)), Atom::Address(family, lo, hi)];
                     self.rules.put(by_family(family).zone, key, Some(Atom::Zone(zone)), note.clone());
                 }
             }
         }
+    }
+
+    /// Destinations by which packets that arrive in a space are told to be for another owner.
+    pub(super) fn spoken_to(
+        &self,
+        (space, other): (OwnerId, OwnerId),
+        seen: &Seen,
+        family: Family,
+        scope: &Instances,
+    ) -> RangeSet {
+        let mut ranges = seen.get(&family).cloned().unwrap_or_default();
+        if !self.c.model.owners[space].is_tenant() {
+            ranges.extend(self.answered(space, other, family, scope));
+        }
+        RangeSet::from_ranges(ranges)
     }
 
     /// Where an external's replies to a tenant go: the masquerade address, or the tenant's own addresses.
@@ -369,7 +393,7 @@ impl Lowering<'_> {
         }
     }
 
-    fn gateway_decisions(
+    pub(super) fn gateway_decisions(
         &mut self,
         space: OwnerId,
         other: OwnerId,
@@ -420,11 +444,17 @@ impl Lowering<'_> {
             let packet = Packet { protocol: b.proto.0, x: b.x.0, y: b.y.0, ..*probe };
             let what = match decision {
                 Decision { allow: false, reason, .. } => What::Drop((*reason).into()),
-                Decision { via: Some(gateway), .. } if scope.gateways.contains(gateway) => {
+                Decision { via: Some(gateway), .. } if !scope.gateways.contains(gateway) => {
+                    What::Drop(Drop::BadVtep)
+                }
+                Decision { via: Some(gateway), .. } if !self.c.model.gateways[*gateway].stateful => {
+                    self.pass((space, other), &packet, *gateway, false)
+                }
+                Decision { via: Some(gateway), .. } => {
                     let xlat = self.translation(&packet, *gateway, (space, other), scope);
                     What::Go { original: self.table_of(other), reply: self.table_of(space), xlat: Some(xlat) }
                 }
-                _ => What::Drop(Drop::BadVtep),
+                Decision { via: None, .. } => What::Drop(Drop::BadVtep),
             };
             out.push(self.verdict(decision, what, tenant));
         }

@@ -3,12 +3,14 @@
 mod compute;
 mod gateway;
 mod links;
+mod stateless;
 mod verdicts;
 mod ways;
 
+use super::admitted::Admitted;
 use super::ends::Addresses;
 use super::model::{Atom, Ruleset, Table};
-use super::{Model, numbers};
+use super::{Dialect, Model, numbers};
 use compiler::Compiled;
 use compiler::algebra::Family;
 use compiler::ids::{EndpointId, GatewayId, NodeId, OwnerId};
@@ -24,6 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Lowering<'a> {
     pub c: &'a Compiled,
     pub sources: &'a Sources,
+    pub dialect: Dialect,
     pub node: NodeId,
     /// Gateway nodes that count as dead.
     pub down: &'a [NodeId],
@@ -34,18 +37,22 @@ pub(super) struct Lowering<'a> {
     pub diagnostics: Vec<Diagnostic>,
     /// Names that had to be shortened: as written → as emitted.
     pub names: BTreeMap<String, String>,
+    /// What each stateless gateway here admits beyond what the policy lets open a connection.
+    pub admitted: BTreeMap<GatewayId, BTreeSet<Admitted>>,
 }
 
 /// What a node runs, or why this target cannot say it.
 pub fn lower(
     c: &Compiled,
     sources: &Sources,
+    dialect: Dialect,
     node: NodeId,
     down: &[NodeId],
 ) -> Result<Model, Vec<Diagnostic>> {
     let mut l = Lowering {
         c,
         sources,
+        dialect,
         node,
         down,
         addresses: Addresses::new(c),
@@ -54,6 +61,7 @@ pub fn lower(
         verdicts: verdicts::Verdicts::default(),
         diagnostics: Vec::new(),
         names: BTreeMap::new(),
+        admitted: BTreeMap::new(),
     };
     l.capabilities();
     if l.diagnostics.is_empty() {
@@ -93,6 +101,7 @@ pub fn lower(
         workloads: l.links.workloads,
         names: l.names,
         instances: l.verdicts.instances.iter().map(|n| c.model.nodes[*n].name.clone()).collect(),
+        admitted: l.admitted.into_values().flatten().collect::<BTreeSet<_>>().into_iter().collect(),
     })
 }
 
@@ -122,28 +131,25 @@ impl Lowering<'_> {
         let fabric = &self.c.model.fabric;
         if fabric.encap == EncapKind::Geneve {
             self.diagnostics.push(
-                Diagnostic::new(Code::PW0801, fabric.span, "the nft target cannot emit Geneve")
-                    .label("`encap geneve` stands here")
-                    .help("write `encap vxlan port 4789`: nft and iproute2 need one device per VNI, which Linux has for VXLAN only"),
+                Diagnostic::new(
+                    Code::PW0801,
+                    fabric.span,
+                    format!("the {} target cannot emit Geneve", self.dialect.name),
+                )
+                .label("`encap geneve` stands here")
+                .help("write `encap vxlan port 4789`"),
             );
         }
         self.devices();
         self.digests();
+        let here = self.c.model.nodes[self.node].gateway;
         for id in self.gateways_concerned() {
             let gateway = &self.c.model.gateways[id];
-            if !gateway.stateful {
-                self.diagnostics.push(
-                    Diagnostic::new(
-                        Code::PW0801,
-                        gateway.span,
-                        format!("the nft target cannot emit the stateless gateway `{}`", gateway.name),
-                    )
-                    .label("`stateless` stands here")
-                    .help("write `stateful`: this target decides replies on the connection that they answer"),
-                );
+            if here && !gateway.stateful {
+                self.stateless_capabilities(id);
             }
             if gateway.instances.len() > 1 {
-                self.diagnostics.extend(affinity(gateway));
+                self.diagnostics.extend(affinity(gateway, self.dialect, here));
             }
         }
     }
@@ -215,7 +221,7 @@ impl Lowering<'_> {
             if plain && !ours {
                 continue;
             }
-            let message = format!("the nft target cannot name the device `{dev}`");
+            let message = format!("the {} target cannot name the device `{dev}`", self.dialect.name);
             let help =
                 "rename the device: letters, digits, `_`, `.`, `-`, `@`, `+`, and not `pwv` with a number";
             self.diagnostics.push(
@@ -294,7 +300,7 @@ impl Lowering<'_> {
 }
 
 /// Ways to pick one of several instances that cannot be emitted.
-fn affinity(gateway: &Gateway) -> Option<Diagnostic> {
+fn affinity(gateway: &Gateway, dialect: Dialect, here: bool) -> Option<Diagnostic> {
     let finding = match gateway.affinity {
         AffinityWord::Symmetric => return None,
         AffinityWord::Flow => {
@@ -304,8 +310,11 @@ fn affinity(gateway: &Gateway) -> Option<Diagnostic> {
                 .label("hashes ports, which a masquerade changes: replies would go to another instance")
                 .related(masquerade.span, "masqueraded here")
         }
+        // Who picks are the senders.
+        AffinityWord::Source if dialect.source_affinity || here => return None,
         AffinityWord::Source => {
-            let message = format!("the nft target cannot emit the affinity of gateway `{}`", gateway.name);
+            let message =
+                format!("the {} target cannot emit the affinity of gateway `{}`", dialect.name, gateway.name);
             Diagnostic::new(Code::PW0801, gateway.affinity_span, message)
                 .label("picks one of several instances by the sender alone")
         }
@@ -318,6 +327,7 @@ pub(super) struct ByFamily {
     pub legit: Table,
     pub legit_range: Table,
     pub zone: Table,
+    pub stateless: Table,
     pub owner: Table,
     pub bare: Table,
     pub here: Table,
@@ -342,6 +352,7 @@ pub(super) fn by_family(family: Family) -> &'static ByFamily {
             legit: Table::Legit4,
             legit_range: Table::LegitRange4,
             zone: Table::Zone4,
+            stateless: Table::Stateless4,
             owner: Table::Owner4,
             bare: Table::Bare4,
             here: Table::Here4,
@@ -363,6 +374,7 @@ pub(super) fn by_family(family: Family) -> &'static ByFamily {
             legit: Table::Legit6,
             legit_range: Table::LegitRange6,
             zone: Table::Zone6,
+            stateless: Table::Stateless6,
             owner: Table::Owner6,
             bare: Table::Bare6,
             here: Table::Here6,

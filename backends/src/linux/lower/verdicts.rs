@@ -23,6 +23,13 @@ pub(crate) enum What {
     },
     /// To an instance of this gateway.
     Via(GatewayId),
+    /// Through a gateway without state: translated and forwarded with this routing mark. What answers is counted and not
+    /// logged.
+    Pass {
+        mark: u32,
+        xlat: u32,
+        answers: bool,
+    },
 }
 
 /// Who decided in a view.
@@ -229,12 +236,18 @@ impl Lowering<'_> {
                             let mark = Atom::Mark(numbers::GATEWAY | small(index));
                             let table = match self.c.model.gateways[gateway].affinity {
                                 AffinityWord::Flow => Table::GatewayFlow,
-                                AffinityWord::Symmetric | AffinityWord::Source => Table::Gateway,
+                                AffinityWord::Source => Table::GatewaySource,
+                                AffinityWord::Symmetric => Table::Gateway,
                             };
                             self.rules.put(table, key(), Some(mark), note.clone());
                         }
                     }
                     Atom::Chain("via".into())
+                }
+                What::Pass { mark, xlat, .. } => {
+                    self.rules.put(Table::Onward, key(), Some(Atom::Mark(mark)), note.clone());
+                    self.rules.put(Table::Xlat, key(), Some(Atom::Mark(xlat)), note.clone());
+                    Atom::Chain("pass".into())
                 }
             };
             self.rules.put(Table::Action, key(), Some(action), note.clone());
@@ -258,7 +271,9 @@ impl Lowering<'_> {
             Who::Rule(id) if self.c.model.rules[id].log => Some(id),
             _ => None,
         });
-        let Some(rule) = logged else { return };
+        let Some(rule) = logged.filter(|_| !matches!(verdict.what, What::Pass { answers: true, .. })) else {
+            return;
+        };
         let word = if matches!(verdict.what, What::Drop(_)) { "deny" } else { "allow" };
         let tenant = &self.c.model.owners[verdict.tenant].name;
         let (rule_name, place) = self.who_name(Who::Rule(rule));

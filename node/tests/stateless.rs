@@ -1,0 +1,135 @@
+//! Gateways that keep no state, under real packets. Where the machine lacks what a lab needs these tests say `SKIPPED` and what is
+//! missing.
+
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test that fails says where")]
+
+#[path = "lab/support.rs"]
+#[expect(dead_code, reason = "each test uses a part")]
+mod support;
+
+use partywall_node::lab::{self, ProbeOptions, ProbeReport};
+use std::collections::BTreeSet;
+use support::{Fleet, Project, able, options, project};
+
+fn one(text: &str) -> Project {
+    project(&[("main.pw".to_owned(), text.to_owned())])
+}
+
+/// Both ends translated, one, none; an external; service insertion; and two instances that the sender picks from.
+const FORMS: &str = r#"
+fabric f { encap vxlan port 4789 underlay mtu 9000 family ipv4 precedence top > tenant delegate tenant unknown-vni drop
+  stateless-replies "a test" }
+node c1 { vtep 192.0.2.11 dev eth0 }
+node c2 { vtep 192.0.2.12 dev eth0 }
+node g1 { vtep 192.0.2.21 dev eth0 gateway }
+node g2 { vtep 192.0.2.22 dev eth0 gateway }
+external net { 203.0.113.0/24, 2001:db8:2::/64 }
+tenant shop id 7 {
+  segment front vni 10010 { 10.1.0.0/24, fd00:1::/64 }
+  segment data vni 10011 { 10.1.1.0/24, fd00:2::/64 }
+}
+tenant payments id 8 {
+  segment api vni 10020 { 10.1.0.0/24, fd00:1::/64 }
+  expose api : told to shop.front via edge as 100.64.7.0/24, fd64::/64 clients as 100.64.9.0/24, fd65::/64
+  expose api : told to bank via edge as 100.64.7.0/24, fd64::/64
+}
+tenant bank id 9 {
+  segment vault vni 10030 { 10.3.0.0/24, fd00:3::/64 }
+  expose vault : tcp/22 | udp/53 to shop.front via edge clients as 100.64.9.0/24, fd65::/64
+  expose vault : told to net via edge
+  route 203.0.113.0/24 via edge
+  route 2001:db8:2::/64 via edge
+}
+service told = icmp/echo-request | icmp6/echo-request | tcp/443 | udp/53 | sctp/7
+gateway edge {
+  joins shop, payments, bank, net instances g1, g2 stateless AFFINITY
+  attach net on g1 dev ext0 next-hop 203.0.113.1, 2001:db8:2::1
+  attach net on g2 dev ext0 next-hop 203.0.113.1, 2001:db8:2::1
+}
+endpoint web-1 in shop.front { at 10.1.0.5, fd00:1::5 mac 02:00:0a:01:00:05 on c1 dev tap-web1 }
+endpoint db-1 in shop.data { at 10.1.1.9, fd00:2::9 mac 02:00:0a:01:01:09 on c2 dev tap-db1 }
+endpoint api-1 in payments.api { at 10.1.0.5, fd00:1::5 mac 02:00:0a:02:00:05 on c2 dev tap-api1 }
+endpoint api-2 in payments.api { at 10.1.0.6, fd00:1::6 mac 02:00:0a:02:00:06 on c1 dev tap-api2 }
+endpoint vault-1 in bank.vault { at 10.3.0.5, fd00:3::5 mac 02:00:0a:03:00:05 on c1 dev tap-vault1 }
+policy all in tenant {
+  inserted: allow shop.front -> shop.data : tcp/8443 | udp/514 via edge
+  allow any -> any : told | tcp/22
+}
+test "both ways" {
+  packet in shop tcp 10.1.0.5:40000 -> 100.64.7.5:443 is allow via edge
+  packet in shop tcp 10.1.0.5:40001 -> 100.64.7.6:443 is allow via edge
+  packet in shop tcp [fd00:1::5]:40000 -> [fd64::5]:443 is allow via edge
+  packet in shop udp 10.1.0.5:40002 -> 100.64.7.5:53 is allow via edge
+  packet in shop udp [fd00:1::5]:40003 -> [fd64::6]:53 is allow via edge
+  packet in shop sctp 10.1.0.5:40004 -> 100.64.7.5:7 is allow via edge
+  packet in shop icmp/echo-request 10.1.0.5 -> 100.64.7.5 is allow via edge
+  packet in shop icmp6/echo-request fd00:1::5 -> fd64::5 is allow via edge
+  packet in shop tcp 10.1.0.5:40005 -> 100.64.7.5:22 is deny
+  packet in shop tcp 10.1.0.5:40006 -> 10.3.0.5:22 is allow via edge
+  packet in shop udp [fd00:1::5]:40007 -> [fd00:3::5]:53 is allow via edge
+  packet in shop tcp 10.1.0.5:40008 -> 10.1.1.9:8443 is allow via edge
+  packet in shop udp [fd00:1::5]:40009 -> [fd00:2::9]:514 is allow via edge
+  packet in bank tcp 10.3.0.5:40010 -> 100.64.7.5:443 is allow via edge
+  packet in bank icmp6/echo-request fd00:3::5 -> fd64::6 is allow via edge
+  packet in bank tcp 10.3.0.5:40011 -> 203.0.113.9:443 is allow via edge
+  packet in bank udp [fd00:3::5]:40012 -> [2001:db8:2::9]:53 is allow via edge
+  packet in net tcp 203.0.113.9:40013 -> 10.3.0.5:443 is allow via edge
+  packet in net udp [2001:db8:2::9]:40014 -> [fd00:3::5]:53 is allow via edge
+  packet in net tcp 203.0.113.9:40015 -> 10.3.0.5:22 is deny
+}
+"#;
+
+/// What a lab of this project shows.
+fn probed(name: &str, affinity: &str) -> Option<ProbeReport> {
+    let p = one(&FORMS.replace("AFFINITY", affinity));
+    let c = &p.compiled;
+    if !able(c, name) {
+        return None;
+    }
+    let options = options(name);
+    let artifacts = tempfile::tempdir().unwrap();
+    Fleet::Nft.build(&p, &[], artifacts.path());
+    let lab = lab::up(c, artifacts.path(), &options).unwrap();
+    let report = lab::probe(c, &lab, &ProbeOptions::default());
+    lab::down(&options).unwrap();
+    Some(report.unwrap())
+}
+
+fn used<'r>(through: impl Iterator<Item = &'r Vec<String>>) -> Vec<&'r str> {
+    through.flatten().map(String::as_str).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+#[test]
+fn connections_go_through_the_instance_of_their_bucket() {
+    let Some(report) = probed("stateless", "") else { return };
+    assert!(report.ok(), "{}", report.table());
+    let seen = || report.probes.iter().filter_map(|r| r.seen.as_ref());
+    assert_eq!(used(seen().map(|s| &s.through)), ["g1", "g2"]);
+    assert!(seen().filter(|s| s.reply == Some(true)).count() >= 15, "{}", report.table());
+}
+
+/// Each way has the instance of whom it comes from, so that an answer may come by another. Which instance an external's routers take
+/// is not the fabric's to say, hence only what tenants send.
+#[test]
+fn each_direction_goes_through_the_instance_of_its_sender() {
+    let Some(report) = probed("stateless, by source", "affinity source") else { return };
+    let (mut answered, mut apart) = (0, 0);
+    for row in &report.probes {
+        if row.why.is_none() || row.packet.as_ref().is_some_and(|p| p.space == "net") {
+            continue;
+        }
+        if let Some(seen) = &row.seen {
+            assert_eq!(
+                row.why.as_deref(),
+                Some("its answer passed another gateway instance"),
+                "{}",
+                report.table()
+            );
+            apart += usize::from(seen.reply == Some(true));
+        }
+    }
+    for seen in report.probes.iter().filter_map(|r| r.seen.as_ref()) {
+        answered += usize::from(seen.reply == Some(true));
+    }
+    assert!(answered >= 14 && (3..answered).contains(&apart), "{}", report.table());
+}
