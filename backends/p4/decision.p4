@@ -1,62 +1,4 @@
-    @id(0x0100000e) action set_service(bit<16> number) {
-        meta.service = number;
-    }
-
-    /// Protocol and ports (ICMP: type and code) as one number.
-    @id(0x02000010) table service {
-        key = {
-            meta.generation: exact;
-            meta.protocol: range;
-            meta.x: range;
-            meta.y: range;
-        }
-        actions = {
-            set_service;
-        }
-        const default_action = set_service(0);
-        size = 4096;
-    }
-
-    @id(0x0100000f) action set_reply_service(bit<16> number) {
-        meta.reply_service = number;
-    }
-
-    /// The same for what a packet would answer.
-    @id(0x02000011) table reply_service {
-        key = {
-            meta.generation: exact;
-            meta.protocol: range;
-            meta.x: range;
-            meta.y: range;
-        }
-        actions = {
-            set_reply_service;
-        }
-        const default_action = set_reply_service(0);
-        size = 4096;
-    }
-
-    @id(0x01000010) action set_pair(bit<16> pair, bit<16> reply) {
-        meta.pair = pair;
-        meta.reply_pair = reply;
-    }
-
-    /// Two classes as one number for each direction of a connection; 0: none is possible.
-    @id(0x02000012) table pair {
-        key = {
-            meta.generation: exact;
-            meta.source_class: exact;
-            meta.destination_class: exact;
-        }
-        actions = {
-            set_pair;
-            @defaultonly refuse;
-        }
-        const default_action = refuse(NOT_EXPOSED);
-        size = 65536;
-    }
-
-    @id(0x01000011) action permit(bit<16> gateway, bit<16> translation, bit<16> egress, bit<16> ingress) {
+    @id(0x0100000e) action permit(bit<16> gateway, bit<16> translation, bit<16> egress, bit<16> ingress) {
         meta.permitted = 1;
         meta.gateway = gateway;
         meta.translation = translation;
@@ -65,76 +7,62 @@
         verdict_counter.count();
     }
 
-    @id(0x01000012) action deny(bit<8> reason, bit<16> egress, bit<16> ingress) {
+    @id(0x0100000f) action deny(bit<8> reason, bit<16> egress, bit<16> ingress) {
         meta.reason = reason;
         rules.count((bit<32>) egress);
         rules.count((bit<32>) ingress);
         verdict_counter.count();
     }
 
-    @id(0x01000013) action undecided() {
+    @id(0x01000010) action unexposed() {
+        meta.reason = NOT_EXPOSED;
         verdict_counter.count();
     }
 
     /// What both views say of a connection that this packet may open. Rule 0 is nobody's.
-    @id(0x02000013) table verdict {
+    @id(0x02000010) table verdict {
         key = {
             meta.generation: exact;
-            meta.pair: exact;
-            meta.service: exact;
+            meta.source_class: range;
+            meta.destination_class: range;
+            meta.protocol: range;
+            meta.x: range;
+            meta.y: range;
         }
         actions = {
             permit;
             deny;
-            @defaultonly undecided;
+            @defaultonly unexposed;
         }
-        const default_action = undecided();
+        const default_action = unexposed();
         counters = verdict_counter;
         size = 65536;
     }
 
-    @id(0x01000014) action deny_rest(bit<8> reason, bit<16> egress, bit<16> ingress) {
-        meta.reason = reason;
-        rules.count((bit<32>) egress);
-        rules.count((bit<32>) ingress);
-        rest_counter.count();
-    }
-
-    /// The refusal of a pair for every service that has no verdict of its own.
-    @id(0x02000014) table rest {
-        key = {
-            meta.generation: exact;
-            meta.pair: exact;
-        }
-        actions = {
-            deny_rest;
-        }
-        const default_action = deny_rest(NOT_EXPOSED, 0, 0);
-        counters = rest_counter;
-        size = 16384;
-    }
-
-    @id(0x01000015) action admit(bit<16> gateway, bit<16> translation) {
+    @id(0x01000011) action admit(bit<16> gateway, bit<16> translation) {
         meta.permitted = 1;
         meta.gateway = gateway;
         meta.translation = translation;
         reply_counter.count();
     }
 
-    @id(0x01000016) action unasked() {
+    @id(0x01000012) action unasked() {
         reply_counter.count();
     }
 
-    /// Whether a packet may answer a connection that is allowed the other way round.
-    @id(0x02000015) table reply {
+    /// Whether the connection that this packet would answer is allowed: its own sender, receiver and service.
+    @id(0x02000011) table reply {
         key = {
             meta.generation: exact;
-            meta.reply_pair: exact;
-            meta.reply_service: exact;
+            meta.destination_class: range;
+            meta.source_class: range;
+            meta.protocol: range;
+            meta.asked_x: range;
+            meta.asked_y: range;
         }
         actions = {
             admit;
-            @defaultonly unasked;
+            unasked;
         }
         const default_action = unasked();
         counters = reply_counter;
@@ -142,7 +70,7 @@
     }
 
     /// The peers that are instances of a gateway.
-    @id(0x02000016) table member {
+    @id(0x02000012) table member {
         key = {
             meta.generation: exact;
             meta.gateway: exact;
@@ -156,19 +84,19 @@
         size = 1024;
     }
 
-    @id(0x01000017) action to_instance(bit<16> peer) {
+    @id(0x01000013) action to_instance(bit<16> peer) {
         meta.way = TO_NODE;
         meta.out_peer = peer;
         meta.out_vni = meta.vni;
         meta.out_mtu = meta.mtu;
     }
 
-    @id(0x01000018) action to_bucket() {
+    @id(0x01000014) action to_bucket() {
         meta.several = 1;
     }
 
     /// A gateway's only instance, or that there are several.
-    @id(0x02000017) table gateway {
+    @id(0x02000013) table gateway {
         key = {
             meta.generation: exact;
             meta.gateway: exact;
@@ -183,7 +111,7 @@
     }
 
     /// The instance of an unordered pair of cells.
-    @id(0x02000018) table bucket {
+    @id(0x02000014) table bucket {
         key = {
             meta.generation: exact;
             meta.gateway: exact;
@@ -198,14 +126,14 @@
         size = 65536;
     }
 
-    @id(0x01000019) action rewrite_source4(bit<32> prefix, bit<32> host) {
+    @id(0x01000015) action rewrite_source4(bit<32> prefix, bit<32> host) {
         meta.difference = meta.difference + (bit<32>) (~hdr.ipv4.source[31:16]) + (bit<32>) (~hdr.ipv4.source[15:0]);
         hdr.ipv4.source = prefix | (hdr.ipv4.source & host);
         meta.difference = meta.difference + (bit<32>) hdr.ipv4.source[31:16] + (bit<32>) hdr.ipv4.source[15:0];
     }
 
     /// A gateway's translation of the sender: the address under which the other side sees it.
-    @id(0x02000019) table rewrite4 {
+    @id(0x02000015) table rewrite4 {
         key = {
             meta.generation: exact;
             meta.translation: exact;
@@ -219,13 +147,13 @@
         size = 4096;
     }
 
-    @id(0x0100001a) action rewrite_source6(bit<128> prefix, bit<128> host) {
+    @id(0x01000016) action rewrite_source6(bit<128> prefix, bit<128> host) {
         meta.difference = meta.difference + (bit<32>) (~hdr.ipv6.source[127:112]) + (bit<32>) (~hdr.ipv6.source[111:96]) + (bit<32>) (~hdr.ipv6.source[95:80]) + (bit<32>) (~hdr.ipv6.source[79:64]) + (bit<32>) (~hdr.ipv6.source[63:48]) + (bit<32>) (~hdr.ipv6.source[47:32]) + (bit<32>) (~hdr.ipv6.source[31:16]) + (bit<32>) (~hdr.ipv6.source[15:0]);
         hdr.ipv6.source = prefix | (hdr.ipv6.source & host);
         meta.difference = meta.difference + (bit<32>) hdr.ipv6.source[127:112] + (bit<32>) hdr.ipv6.source[111:96] + (bit<32>) hdr.ipv6.source[95:80] + (bit<32>) hdr.ipv6.source[79:64] + (bit<32>) hdr.ipv6.source[63:48] + (bit<32>) hdr.ipv6.source[47:32] + (bit<32>) hdr.ipv6.source[31:16] + (bit<32>) hdr.ipv6.source[15:0];
     }
 
-    @id(0x0200001a) table rewrite6 {
+    @id(0x02000016) table rewrite6 {
         key = {
             meta.generation: exact;
             meta.translation: exact;
@@ -240,19 +168,19 @@
     }
 
     /// The same for the receiver, whose real address table `destination4` or `destination6` has given.
-    @id(0x0100001b) action rewrite_destination4() {
+    @id(0x01000017) action rewrite_destination4() {
         meta.difference = meta.difference + (bit<32>) (~hdr.ipv4.destination[31:16]) + (bit<32>) (~hdr.ipv4.destination[15:0]);
         hdr.ipv4.destination = meta.real4;
         meta.difference = meta.difference + (bit<32>) hdr.ipv4.destination[31:16] + (bit<32>) hdr.ipv4.destination[15:0];
     }
 
-    @id(0x0100001c) action rewrite_destination6() {
+    @id(0x01000018) action rewrite_destination6() {
         meta.difference = meta.difference + (bit<32>) (~hdr.ipv6.destination[127:112]) + (bit<32>) (~hdr.ipv6.destination[111:96]) + (bit<32>) (~hdr.ipv6.destination[95:80]) + (bit<32>) (~hdr.ipv6.destination[79:64]) + (bit<32>) (~hdr.ipv6.destination[63:48]) + (bit<32>) (~hdr.ipv6.destination[47:32]) + (bit<32>) (~hdr.ipv6.destination[31:16]) + (bit<32>) (~hdr.ipv6.destination[15:0]);
         hdr.ipv6.destination = meta.real6;
         meta.difference = meta.difference + (bit<32>) hdr.ipv6.destination[127:112] + (bit<32>) hdr.ipv6.destination[111:96] + (bit<32>) hdr.ipv6.destination[95:80] + (bit<32>) hdr.ipv6.destination[79:64] + (bit<32>) hdr.ipv6.destination[63:48] + (bit<32>) hdr.ipv6.destination[47:32] + (bit<32>) hdr.ipv6.destination[31:16] + (bit<32>) hdr.ipv6.destination[15:0];
     }
 
-    @id(0x0100001d) action encapsulate4(bit<32> source, bit<32> destination, bit<48> mac, bit<48> peer_mac) {
+    @id(0x01000019) action encapsulate4(bit<32> source, bit<32> destination, bit<48> mac, bit<48> peer_mac) {
         hdr.outer_ethernet.setValid();
         hdr.outer_ethernet.destination = peer_mac;
         hdr.outer_ethernet.source = mac;
@@ -277,7 +205,7 @@
         hdr.ethernet.destination = peer_mac;
     }
 
-    @id(0x0100001e) action encapsulate6(bit<128> source, bit<128> destination, bit<48> mac, bit<48> peer_mac) {
+    @id(0x0100001a) action encapsulate6(bit<128> source, bit<128> destination, bit<48> mac, bit<48> peer_mac) {
         hdr.outer_ethernet.setValid();
         hdr.outer_ethernet.destination = peer_mac;
         hdr.outer_ethernet.source = mac;
@@ -297,7 +225,7 @@
     }
 
     /// The VTEP of a peer, ours, and the router MACs of both nodes.
-    @id(0x0200001b) table vtep {
+    @id(0x02000017) table vtep {
         key = {
             meta.generation: exact;
             meta.out_peer: exact;
@@ -311,13 +239,13 @@
         size = 4096;
     }
 
-    @id(0x0100001f) action set_router(bit<48> mac) {
+    @id(0x0100001b) action set_router(bit<48> mac) {
         hdr.ethernet.source = mac;
         hdr.ethernet.destination = meta.out_mac;
     }
 
     /// Our own router MAC, towards workloads.
-    @id(0x0200001c) table router {
+    @id(0x02000018) table router {
         key = {
             meta.generation: exact;
         }
@@ -331,7 +259,7 @@
 
     /// The cell of an IPv4 end: Linux' `jhash` (Bob Jenkins' lookup3) of its four bytes with the seed 0x5057, scaled to 64,
     /// which are its highest six bits. It begins with 0xdeadbeef + length + seed.
-    @id(0x01000020) action hash4() {
+    @id(0x0100001c) action hash4() {
         hdr.hash.setValid();
         hdr.hash.a = 0xdeae0f4a + (meta.key4[7:0] ++ meta.key4[15:8] ++ meta.key4[23:16] ++ meta.key4[31:24]);
         hdr.hash.b = 0xdeae0f4a;
@@ -354,7 +282,7 @@
     }
 
     /// The cell of an IPv6 end: the same of its sixteen bytes.
-    @id(0x01000021) action hash6() {
+    @id(0x0100001d) action hash6() {
         hdr.hash.setValid();
         hdr.hash.a = 0xdeae0f56 + (meta.key6[103:96] ++ meta.key6[111:104] ++ meta.key6[119:112] ++ meta.key6[127:120]);
         hdr.hash.b = 0xdeae0f56 + (meta.key6[71:64] ++ meta.key6[79:72] ++ meta.key6[87:80] ++ meta.key6[95:88]);

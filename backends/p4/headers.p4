@@ -1,16 +1,16 @@
 // partywall.p4: a node of a multi-tenant overlay as a stateless switch (P4_16, v1model).
 //
 // A packet comes in by a workload's port, or in VXLAN by the underlay's. Its tenant gives the address space; both
-// addresses become classes there, the two classes a pair, protocol and ports a service; pair and service give the
-// verdict. Nothing that is not in a table is forwarded: every miss ends in a reason.
+// addresses become classes there; the two classes, the protocol and the ports give the verdict. Nothing that is not in
+// a table is forwarded: every miss ends in a reason.
 //
-// There is no state. A packet that no policy lets open a connection may still answer one: the same lookups are made
-// with the ends exchanged, and a TCP segment must then bear ACK or RST. Every table is keyed by the generation, and
-// the one default action of table `generation` says which generation is running.
+// There is no state. A packet that no policy lets open a connection may still answer one: it is asked whether the
+// connection the other way round is allowed, and a TCP segment must then bear ACK or RST. Every table is keyed by the
+// generation, and the one default action of table `generation` says which generation is running.
 //
-// Table kinds: `source*`, `destination*`, `rewrite*`, `arp` are longest-prefix matches (one LPM field each), `service`
-// and `reply_service` are range matches over 8 + 16 + 16 bits, all others are exact. No table is looked up twice,
-// nothing is recirculated.
+// Table kinds: `source*`, `destination*`, `rewrite*`, `arp` are longest-prefix matches (one LPM field each), `verdict`
+// and `reply` are range matches over 16 + 16 + 8 + 16 + 16 bits, all others are exact. Classes are numbered along the
+// addresses, so that a prefix of a policy is one range of classes. No table is looked up twice, nothing is recirculated.
 
 #include <core.p4>
 #include <v1model.p4>
@@ -197,11 +197,11 @@ struct metadata_t {
     bit<16> out_peer;
     bit<24> out_vni;
     bit<16> out_mtu;
-    bit<16> service;
-    bit<16> reply_service;
-    bit<16> pair;
-    bit<16> reply_pair;
     bit<1> permitted;
+    /// Whether it may be an answer, and both fields of what it would answer.
+    bit<1> answers;
+    bit<16> asked_x;
+    bit<16> asked_y;
     /// The gateway that carries it; 0: none.
     bit<16> gateway;
     bit<16> translation;

@@ -44,6 +44,8 @@
                 meta.reason = INVALID;
             } else if (hdr.ipv4.more_fragments == 1 || hdr.ipv4.fragment_offset != 0) {
                 meta.reason = FRAGMENT;
+            } else if (hdr.ipv4.source == hdr.ipv4.destination) {
+                meta.reason = INVALID;
             }
         } else if (meta.reason == NONE && hdr.ipv6.isValid()) {
             meta.length = (bit<32>) hdr.ipv6.payload_length + 40;
@@ -54,6 +56,8 @@
                 meta.reason = FRAGMENT;
             } else if (meta.protocol == 0 || meta.protocol == 43 || meta.protocol == 51 || meta.protocol == 60 || meta.protocol == 135 || meta.protocol == 139 || meta.protocol == 140) {
                 // An extension header: what it hides cannot be classified.
+                meta.reason = INVALID;
+            } else if (hdr.ipv6.source == hdr.ipv6.destination) {
                 meta.reason = INVALID;
             }
         }
@@ -68,9 +72,14 @@
                 meta.reason = INVALID;
             }
         }
+        meta.answers = 1;
         if (hdr.tcp.isValid()) {
             meta.x = hdr.tcp.source_port;
             meta.y = hdr.tcp.destination_port;
+            // A segment without ACK opens a connection, or resets one.
+            if (hdr.tcp.ack == 0 && (hdr.tcp.rst == 0 || hdr.tcp.syn == 1)) {
+                meta.answers = 0;
+            }
         } else if (hdr.udp.isValid()) {
             meta.x = hdr.udp.source_port;
             meta.y = hdr.udp.destination_port;
@@ -80,6 +89,23 @@
         } else if (hdr.icmp.isValid()) {
             meta.x = (bit<16>) hdr.icmp.kind;
             meta.y = (bit<16>) hdr.icmp.code;
+        }
+        meta.asked_x = meta.y;
+        meta.asked_y = meta.x;
+        if (hdr.icmp.isValid()) {
+            // Only queries have answers: echo, timestamp, information and address mask, ICMPv6 node information.
+            meta.asked_y = 0;
+            if (hdr.ipv4.isValid() && meta.x == 0 && meta.y == 0) {
+                meta.asked_x = 8;
+            } else if (hdr.ipv4.isValid() && (meta.x == 14 || meta.x == 16 || meta.x == 18) && meta.y == 0) {
+                meta.asked_x = meta.x - 1;
+            } else if (hdr.ipv6.isValid() && meta.x == 129 && meta.y == 0) {
+                meta.asked_x = 128;
+            } else if (hdr.ipv6.isValid() && meta.x == 140 && meta.y < 3) {
+                meta.asked_x = 139;
+            } else {
+                meta.answers = 0;
+            }
         }
 
         if (meta.reason == NONE && hdr.arp.isValid()) {
@@ -110,24 +136,15 @@
                     destination6.apply();
                 }
             }
-            if (meta.reason == NONE) {
-                pair.apply();
-            }
 
             // 4. The decision: may it open a connection, and if not, may it answer one?
             if (meta.reason == NONE) {
-                service.apply();
-                reply_service.apply();
                 verdict.apply();
-                if (meta.permitted == 0 && meta.reply_pair != 0) {
-                    if (!hdr.tcp.isValid() || hdr.tcp.ack == 1 || (hdr.tcp.rst == 1 && hdr.tcp.syn == 0)) {
-                        reply.apply();
-                    }
+                if (meta.permitted == 0 && meta.answers == 1) {
+                    reply.apply();
                 }
                 if (meta.permitted == 1) {
                     meta.reason = NONE;
-                } else if (meta.reason == NONE) {
-                    rest.apply();
                 }
             }
 

@@ -2,8 +2,7 @@ control PartywallIngress(inout headers_t hdr, inout metadata_t meta, inout stand
     @id(0x12000001) counter(16, CounterType.packets_and_bytes) drops;
     @id(0x12000002) counter(65536, CounterType.packets_and_bytes) rules;
     @id(0x13000001) direct_counter(CounterType.packets_and_bytes) verdict_counter;
-    @id(0x13000002) direct_counter(CounterType.packets_and_bytes) rest_counter;
-    @id(0x13000003) direct_counter(CounterType.packets_and_bytes) reply_counter;
+    @id(0x13000002) direct_counter(CounterType.packets_and_bytes) reply_counter;
 
     @id(0x01000001) action set_generation(bit<16> generation) {
         meta.generation = generation;
@@ -57,7 +56,7 @@ control PartywallIngress(inout headers_t hdr, inout metadata_t meta, inout stand
             @defaultonly refuse;
         }
         const default_action = refuse(SPOOF);
-        size = 1024;
+        size = 4096;
     }
 
     @id(0x02000004) table owner6 {
@@ -72,7 +71,7 @@ control PartywallIngress(inout headers_t hdr, inout metadata_t meta, inout stand
             @defaultonly refuse;
         }
         const default_action = refuse(SPOOF);
-        size = 1024;
+        size = 4096;
     }
 
     @id(0x01000005) action answer(bit<48> mac) {
@@ -115,7 +114,7 @@ control PartywallIngress(inout headers_t hdr, inout metadata_t meta, inout stand
             @defaultonly refuse;
         }
         const default_action = refuse(SPOOF);
-        size = 1024;
+        size = 4096;
     }
 
     @id(0x01000006) action from_fabric(bit<24> space, bit<1> transit, bit<16> mtu) {

@@ -12,6 +12,8 @@
 
 #[path = "p4/bmv2.rs"]
 mod bmv2_run;
+#[path = "p4/classbench.rs"]
+mod classbench;
 mod common;
 #[path = "p4/edges.rs"]
 mod edges;

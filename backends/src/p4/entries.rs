@@ -1,7 +1,7 @@
 //! Table entries, as values: what the two files of entries hold.
 
 use super::program::{MatchKind, Program, Table};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How one field of a key is matched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -155,8 +155,7 @@ pub fn prefix_mask(width: u8, bits: u8) -> u128 {
 pub(super) struct Index {
     /// Tables without ranges: per prefix length, longest first, the values of all fields under their masks.
     exact: Vec<(Option<u8>, ByValues)>,
-    /// Tables with ranges, the highest priority first.
-    ranges: Vec<(u32, Vec<Match>, Found)>,
+    ranges: Ranges,
 }
 
 type ByValues = BTreeMap<Vec<u128>, Found>;
@@ -164,15 +163,71 @@ type ByValues = BTreeMap<Vec<u128>, Found>;
 /// An action by number, and its parameters.
 pub(super) type Found = (usize, Vec<u128>);
 
+/// Entries with ranges, the highest priority first, and for each field which of them hold where.
+#[derive(Debug, Default)]
+struct Ranges {
+    found: Vec<Found>,
+    /// By field: from which value on, and a bit for each entry.
+    fields: Vec<Vec<(u128, Vec<u64>)>>,
+}
+
+impl Ranges {
+    fn new(mut entries: Vec<(u32, &[Match], Found)>) -> Self {
+        entries.sort_by_key(|(priority, ..)| std::cmp::Reverse(*priority));
+        let width = entries.first().map_or(0, |(_, key, _)| key.len());
+        let bounds = |key: &[Match], field: usize| match key.get(field) {
+            Some(Match::Exact(value)) => Some((*value, *value)),
+            Some(Match::Range(lo, hi)) => Some((*lo, *hi)),
+            Some(Match::Lpm(..)) | None => None,
+        };
+        let fields = (0..width).map(|field| {
+            let mut starts = BTreeSet::from([0]);
+            for (lo, hi) in entries.iter().filter_map(|(_, key, _)| bounds(key, field)) {
+                starts.insert(lo);
+                starts.extend(hi.checked_add(1));
+            }
+            let holding = |value: u128| {
+                let mut bits = vec![0u64; entries.len().div_ceil(64)];
+                for (at, (_, key, _)) in entries.iter().enumerate() {
+                    let holds = bounds(key, field).is_some_and(|(lo, hi)| lo <= value && value <= hi);
+                    if holds && let Some(word) = bits.get_mut(at / 64) {
+                        *word |= 1 << (at % 64);
+                    }
+                }
+                bits
+            };
+            starts.into_iter().map(|start| (start, holding(start))).collect()
+        });
+        let fields = fields.collect();
+        Self { found: entries.into_iter().map(|(_, _, found)| found).collect(), fields }
+    }
+
+    fn get(&self, values: &[u128]) -> Option<&Found> {
+        let mut holding: Vec<&[u64]> = Vec::with_capacity(values.len());
+        for (field, value) in self.fields.iter().zip(values) {
+            let next = field.partition_point(|(start, _)| start <= value);
+            holding.push(&field.get(next.checked_sub(1)?)?.1);
+        }
+        (0..self.found.len().div_ceil(64))
+            .find_map(|word| {
+                let all =
+                    holding.iter().fold(u64::MAX, |all, bits| all & bits.get(word).copied().unwrap_or(0));
+                (all != 0).then(|| word * 64 + all.trailing_zeros() as usize)
+            })
+            .and_then(|at| self.found.get(at))
+    }
+}
+
 impl Index {
     pub fn new(program: &Program, table: &Table, entries: &[&Entry]) -> Self {
         let mut out = Self::default();
+        let mut ranges = Vec::new();
         let mut by_length: BTreeMap<Option<u8>, ByValues> = BTreeMap::new();
         for entry in entries {
             let Some((action, _)) = program.action(&entry.action) else { continue };
             let found = (action, entry.params.clone());
             if table.prioritised() {
-                out.ranges.push((entry.priority, entry.key.clone(), found));
+                ranges.push((entry.priority, entry.key.as_slice(), found));
                 continue;
             }
             let length = entry.key.iter().find_map(|m| match m {
@@ -184,22 +239,14 @@ impl Index {
             });
             by_length.entry(length).or_default().insert(values.collect(), found);
         }
-        out.ranges.sort_by_key(|(priority, ..)| std::cmp::Reverse(*priority));
+        out.ranges = Ranges::new(ranges);
         out.exact = by_length.into_iter().rev().collect();
         out
     }
 
     pub fn get(&self, table: &Table, values: &[u128]) -> Option<&Found> {
         if table.prioritised() {
-            let holds = |m: &Match, v: u128| match *m {
-                Match::Exact(want) => want == v,
-                Match::Range(lo, hi) => lo <= v && v <= hi,
-                Match::Lpm(..) => false,
-            };
-            let mut fitting = self.ranges.iter();
-            return fitting
-                .find(|(_, key, _)| key.iter().zip(values).all(|(m, v)| holds(m, *v)))
-                .map(|(_, _, found)| found);
+            return self.ranges.get(values);
         }
         self.exact.iter().find_map(|(length, entries)| {
             let masked: Vec<u128> = match length {

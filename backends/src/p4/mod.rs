@@ -10,7 +10,8 @@ pub mod program;
 mod read;
 pub mod run;
 
-pub use lower::{Admitted, Model, Saved, UNDERLAY_PORT};
+pub use crate::linux::admitted::Admitted;
+pub use lower::{Model, Saved, UNDERLAY_PORT};
 pub use read::{ReadError, Running, bmv2, protobuf, read};
 
 use crate::Backend;

@@ -10,8 +10,8 @@ use std::fmt::Write as _;
 /// Updates in one WriteRequest: well below the 4 MB that gRPC takes by default.
 const BATCH: usize = 10_000;
 
-/// Priorities as BMv2's command line has them, where the smaller wins: 10 less ours.
-pub(super) const BMV2_PRIORITY: u32 = 10;
+/// Priorities as BMv2's command line has them, where the smaller wins: this less ours.
+pub(super) const BMV2_PRIORITY: u32 = 1 << 24;
 
 /// The program for a UDP port.
 #[must_use]
@@ -67,7 +67,7 @@ type Noted = (Entry, String);
 /// What refuses comes first: a server may reorder within a batch, and nothing may be let through before what excepts it.
 fn ordered(model: &Model) -> (Vec<Noted>, Vec<Noted>) {
     let all = model.entries.iter().map(|(entry, note)| (entry, note.to_owned()));
-    all.partition(|(entry, _)| matches!(entry.action.as_str(), "refuse" | "deny" | "deny_rest"))
+    all.partition(|(entry, _)| matches!(entry.action.as_str(), "refuse" | "deny" | "unasked"))
 }
 
 fn entries(model: &Model, program: &Program, digest: &str) -> String {

@@ -116,7 +116,7 @@ fn files_begin_with_the_generation_and_refusals_come_first() {
     let (first, rest) = entries.split_once("# batch 2 of 3: the rest").unwrap();
     let (others, last) = rest.split_once("# batch 3 of 3: the generation").unwrap();
     let program = parse(PROGRAM).unwrap();
-    let deny = program.action("deny_rest").unwrap().1.id;
+    let deny = program.action("deny").unwrap().1.id;
     let permit = program.action("permit").unwrap().1.id;
     let of = |text: &str, id: u32| text.matches(&format!("action_id: {id} ")).count();
     assert!(of(first, deny) > 0 && of(first, permit) == 0);

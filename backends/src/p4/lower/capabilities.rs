@@ -179,7 +179,7 @@ impl Lowering<'_> {
             if !most.is_empty() {
                 diagnostic = diagnostic.note(format!("most is needed by {}", most.join(", ")));
             }
-            let Saved { classes, verdicts } = self.saved;
+            let Saved { classes, verdicts, .. } = self.saved;
             let note = format!(
                 "joining what is decided alike has saved {} of {} classes and {} of {} verdicts",
                 classes.0.saturating_sub(classes.1),

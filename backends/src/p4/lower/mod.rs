@@ -1,16 +1,18 @@
 //! From the compiled form to one node's entries.
 
+mod addresses;
 mod admitted;
 mod capabilities;
 mod classes;
+mod cover;
 mod fabric;
+mod facts;
 mod services;
 mod space;
 
-pub use admitted::Admitted;
-
 use super::entries::{Entries, Match};
 use super::program::Program;
+use crate::linux::admitted::Admitted;
 use crate::linux::ends::{Addresses, Scope};
 use crate::linux::numbers;
 use compiler::Compiled;
@@ -57,6 +59,8 @@ pub struct Saved {
     pub classes: (usize, usize),
     /// Verdicts if every box of every pair were an entry of its own, and as emitted.
     pub verdicts: (usize, usize),
+    /// The same for answers.
+    pub replies: (usize, usize),
 }
 
 /// Everything that lowering one node needs and fills.
@@ -278,9 +282,22 @@ impl Lowering<'_> {
         params: Vec<u128>,
         note: &str,
     ) {
+        self.put_prioritised(tenant, (table, 0), key, action, params, note);
+    }
+
+    /// Adds an entry for a tenant to a table whose entries have priorities.
+    pub(super) fn put_prioritised(
+        &mut self,
+        tenant: OwnerId,
+        (table, priority): (&str, u32),
+        key: Vec<Match>,
+        action: &str,
+        params: Vec<u128>,
+        note: &str,
+    ) {
         let owner = self.c.model.owners[tenant].name.clone();
         *self.shares.entry((table.to_owned(), owner)).or_default() += 1;
-        self.entries.put(table, key, action, params, note);
+        self.entries.put_prioritised(table, key, priority, action, params, note);
     }
 
     /// A reason's number in the program.
