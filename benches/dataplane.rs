@@ -1,13 +1,14 @@
-//! What a packet costs on its way from a workload through its node, VXLAN and another node to a workload, with the emitted
-//! ruleset and without any, in one run.
+//! What a packet costs on its way from a workload through its node, VXLAN and another node to a workload, with what is emitted
+//! for a target and without any, in one run.
 //!
 //! ```text
-//! cargo bench --bench dataplane                          1,000, 10,000 and 100,000 rules
+//! cargo bench --bench dataplane                          nft: 1,000, 10,000 and 100,000 rules
 //! cargo bench --bench dataplane -- rules 1000 5000
-//! cargo bench --bench dataplane -- tenants 10 100 1000   tenants on the two nodes
+//! cargo bench --bench dataplane -- tenants 10 100 1000   nft: tenants on the two nodes
+//! cargo bench --bench dataplane -- ebpf                  eBPF: 1,000, 10,000 and 100,000 rules, and how long they take to load
 //! ```
 //!
-//! Needs root, nft, ip, bridge and a kernel with VXLAN and network namespaces. A 64-byte frame with UDP is sent in a loop by one
+//! Needs root, nft, ip, bridge, for eBPF bpftool and tc, and a kernel with VXLAN and network namespaces. A 64-byte frame with UDP is sent in a loop by one
 //! pinned core, which also does everything that becomes of it until it has arrived: wall time of that core is the cost.
 //! `many` are 4,096 connections in turn. Every connection is known on both nodes, and answered, before it is measured. The set-ups
 //! take turns, and medians of the turns are told; every frame has to arrive.
@@ -17,6 +18,7 @@ mod flood;
 #[path = "support/wires.rs"]
 mod wires;
 
+use backends::{Request, Target};
 use compiler::SourceFile;
 use flood::frames;
 use lang::ast::Date;
@@ -25,6 +27,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 use wires::{VTEPS, WORKLOADS, Wires, mac, nft, router, run};
 
 const TODAY: Date = Date { year: 2026, month: 6, day: 1 };
@@ -39,13 +42,14 @@ fn main() {
     let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench").peekable();
     let what = args.next_if(|arg| arg.parse::<usize>().is_err());
     let sizes: Vec<usize> = args.map(|arg| arg.parse().expect("a number")).collect();
-    if let Some(missing) = missing() {
+    if let Some(missing) = missing(what.as_deref() == Some("ebpf")) {
         line(&format!("SKIPPED: {missing}"));
         return;
     }
     let or = |default: &[usize]| if sizes.is_empty() { default.to_vec() } else { sizes.clone() };
     match what.as_deref() {
         Some("tenants") => by_tenants(&or(&[1, 10, 100, 300, 1_000])),
+        Some("ebpf") => ebpf(&or(&[1_000, 10_000, 100_000])),
         _ => by_rules(&or(&[1_000, 10_000, 100_000])),
     }
 }
@@ -54,12 +58,13 @@ fn line(text: &str) {
     writeln!(std::io::stdout(), "{text}").expect("standard output can be written");
 }
 
-fn missing() -> Option<String> {
+fn missing(ebpf: bool) -> Option<String> {
     if !nix::unistd::Uid::effective().is_root() {
         return Some("it needs root".into());
     }
     ["nft", "ip", "bridge"]
-        .into_iter()
+        .iter()
+        .chain(if ebpf { &["bpftool", "tc"][..] } else { &[] })
         .find(|tool| Command::new(tool).arg("-V").output().is_err())
         .map(|tool| format!("there is no `{tool}`"))
 }
@@ -277,7 +282,7 @@ fn project(tenants: usize, rules: usize) -> String {
 fn emitted(name: &str, text: &str, ports: u16) -> Case {
     let wires = Wires::up();
     let folder = tempfile::tempdir().expect("a temporary folder");
-    build(text, folder.path());
+    build(text, Target::Nft, folder.path());
     for (side, node) in wires.nodes().iter().enumerate() {
         let script = folder.path().join(format!("c{side}/nft/apply.sh"));
         run("ip", &["netns", "exec", node, "sh", script.to_str().expect("a path is text")], "");
@@ -285,7 +290,44 @@ fn emitted(name: &str, text: &str, ports: u16) -> Case {
     Case::new(name, wires, ports)
 }
 
-fn build(text: &str, folder: &Path) {
+/// A BPF file system of the bench's own: `ip netns exec` hides the machine's.
+struct Pins(tempfile::TempDir);
+
+impl Pins {
+    fn mount() -> Self {
+        // No dots: libbpf does not keep them in names of pins.
+        let folder = tempfile::Builder::new().prefix("pwb-").tempdir().expect("a temporary folder");
+        run("mount", &["-t", "bpf", "bpf", text(folder.path())], "");
+        Self(folder)
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path is text")
+}
+
+/// Both nodes with programs and maps, by the emitted script.
+fn programmed(pins: &Pins, name: &str, project: &str, ports: u16) -> Case {
+    let wires = Wires::up();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    build(project, Target::Ebpf, folder.path());
+    for (side, node) in wires.nodes().iter().enumerate() {
+        let script = folder.path().join(format!("c{side}/ebpf/load.sh"));
+        let kept = format!("PARTYWALL_BPF={}", text(&pins.0.path().join(node)));
+        let start = Instant::now();
+        run("ip", &["netns", "exec", node, "env", &kept, "sh", text(&script)], "");
+        line(&format!("{name}: load.sh of c{side} {:.2} s", start.elapsed().as_secs_f64()));
+    }
+    Case::new(name, wires, ports)
+}
+
+fn build(text: &str, target: Target, folder: &Path) {
     let mut sources = Sources::new();
     let id = sources.add("bench.pw", text);
     let parsed = lang::parse(id, text);
@@ -295,7 +337,8 @@ fn build(text: &str, folder: &Path) {
     if let Some(first) = errors.filter(|d| d.severity == lang::diag::Severity::Error).min_by_key(|d| d.span) {
         panic!("the project is in error: {} {}", first.code, first.message);
     }
-    let bundle = backends::build(&compilation.compiled, &sources, &backends::Request::default())
+    let request = Request { targets: [target].into(), ..Request::default() };
+    let bundle = backends::build(&compilation.compiled, &sources, &request)
         .unwrap_or_else(|refused| panic!("not emitted: {:?}", refused.first().map(|d| &d.message)));
     for file in bundle.files {
         let path = folder.join(&file.path);
@@ -326,6 +369,16 @@ fn by_tenants(sizes: &[usize]) {
     let mut cases = vec![plain()];
     for tenants in sizes {
         cases.push(emitted(&format!("emitted, {tenants} tenants"), &project(*tenants, 100), 2));
+    }
+    measure(cases);
+}
+
+fn ebpf(sizes: &[usize]) {
+    let pins = Pins::mount();
+    let mut cases = vec![plain()];
+    for rules in sizes {
+        let name = format!("eBPF, {rules} rules");
+        cases.push(programmed(&pins, &name, &project(1, *rules), many_ports(*rules)));
     }
     measure(cases);
 }

@@ -95,62 +95,99 @@ __noinline int pw_route(struct pkt *p, const struct addr *to)
 	return 0;
 }
 
+/* Set in the number of a device that leads to another network namespace without a queue between: a workload's veth. */
+#define PEER 0x80000000u
+
+FORCE void sent(struct __sk_buff *skb, const struct route *route, __u32 device, __u32 outcome)
+{
+	skb->mark = 0;
+	skb->cb[0] = outcome;
+	skb->cb[1] = device & ~PEER;
+	skb->cb[2] = route->vni;
+	skb->cb[4] = route->to.w[0];
+}
+
+/* A frame whose MACs are written, into the tunnel. */
+FORCE int encapsulated(struct __sk_buff *skb, const struct route *route, __u32 device)
+{
+	struct bpf_tunnel_key key = {};
+	__u64 flags = BPF_F_DONT_FRAGMENT;
+
+	key.tunnel_id = route->vni;
+	key.tunnel_ttl = 64;
+	if (route->zero) {
+		flags |= BPF_F_TUNINFO_IPV6;
+		__builtin_memcpy(key.remote_ipv6, route->to.w, 16);
+	} else {
+		flags |= BPF_F_ZERO_CSUM_TX;
+		/* This one is in the machine's order. */
+		key.remote_ipv4 = bpf_ntohl(route->to.w[0]);
+	}
+	if (bpf_skb_set_tunnel_key(skb, &key, TUNNEL_KEY, flags) < 0)
+		return drop(skb, DROP_NO_ROUTE);
+	sent(skb, route, device, SENT_TUNNEL);
+	return bpf_redirect(device, 0);
+}
+
+/* A frame whose MACs are written, to a device. */
+FORCE int delivered(struct __sk_buff *skb, const struct route *route, __u32 device)
+{
+	sent(skb, route, device, SENT_DEVICE);
+	return device & PEER ? bpf_redirect_peer(device & ~PEER, 0) : bpf_redirect(device, 0);
+}
+
+FORCE int has_mac(const struct route *route)
+{
+	return !!(route->mac[0] | route->mac[1] | route->mac[2] | route->mac[3] | route->mac[4] | route->mac[5]);
+}
+
+FORCE int set_macs(struct __sk_buff *skb, const struct pkt *p)
+{
+	__u8 eth[12];
+
+	__builtin_memcpy(eth, p->route.mac, 6);
+	__builtin_memcpy(eth + 6, p->mac, 6);
+	return bpf_skb_store_bytes(skb, 0, eth, sizeof(eth), 0) < 0;
+}
+
+/* To where `p->route` leads, in the tunnel. */
+FORCE int into_tunnel(struct __sk_buff *skb, struct pkt *p, __u32 device)
+{
+	return set_macs(skb, p) ? drop(skb, DROP_INVALID) : encapsulated(skb, &p->route, device);
+}
+
+/* What the map `devices` has of a device of the generation; 0: it is not there. */
+FORCE __u32 device_of(struct pkt *p, __u32 port)
+{
+	void *map = INNER(devices, p);
+	__u32 *found = map ? bpf_map_lookup_elem(map, &port) : NULL;
+
+	return found ? *found : 0;
+}
+
+/* Where the packet leaves: `p->device`. Nonzero: nowhere. */
+FORCE int leaves(struct pkt *p)
+{
+	p->device = device_of(p, p->route.kind == R_TUNNEL ? 0 : p->route.port);
+	return !p->device;
+}
+
 __noinline int pw_send(struct __sk_buff *skb, struct pkt *p)
 {
 	struct bpf_redir_neigh next = {};
-	struct bpf_tunnel_key key = {};
-	__u64 flags = BPF_F_DONT_FRAGMENT;
-	__u32 port, *found;
-	__u8 eth[12];
-	void *map;
 
 	if (!p)
 		return drop(skb, DROP_NO_ROUTE);
-	map = INNER(devices, p);
-	port = p->route.kind == R_TUNNEL ? 0 : p->route.port;
-	found = map ? bpf_map_lookup_elem(map, &port) : NULL;
-	if (!found || !*found)
-		return drop(skb, DROP_NO_ROUTE);
 	if (hop(skb, p))
 		return drop(skb, DROP_INVALID);
-	skb->mark = 0;
-	skb->cb[1] = *found;
-	skb->cb[2] = p->route.vni;
-	skb->cb[4] = p->route.to.w[0];
-	if (p->route.kind == R_TUNNEL) {
-		__builtin_memcpy(eth, p->route.mac, 6);
-		__builtin_memcpy(eth + 6, p->mac, 6);
-		if (bpf_skb_store_bytes(skb, 0, eth, sizeof(eth), 0) < 0)
-			return drop(skb, DROP_INVALID);
-		key.tunnel_id = p->route.vni;
-		key.tunnel_ttl = 64;
-		if (p->route.zero) {
-			flags |= BPF_F_TUNINFO_IPV6;
-			__builtin_memcpy(key.remote_ipv6, p->route.to.w, 16);
-		} else {
-			flags |= BPF_F_ZERO_CSUM_TX;
-			/* This one is in the machine's order. */
-			key.remote_ipv4 = bpf_ntohl(p->route.to.w[0]);
-		}
-		if (bpf_skb_set_tunnel_key(skb, &key, TUNNEL_KEY, flags) < 0)
-			return drop(skb, DROP_NO_ROUTE);
-		skb->cb[0] = SENT_TUNNEL;
-		return bpf_redirect(*found, 0);
-	}
-	if (p->route.kind == R_DEVICE) {
-		__builtin_memcpy(eth, p->route.mac, 6);
-		__builtin_memcpy(eth + 6, p->mac, 6);
-		if (eth[0] | eth[1] | eth[2] | eth[3] | eth[4] | eth[5]) {
-			if (bpf_skb_store_bytes(skb, 0, eth, sizeof(eth), 0) < 0)
-				return drop(skb, DROP_INVALID);
-			skb->cb[0] = SENT_DEVICE;
-			return bpf_redirect(*found, 0);
-		}
-	}
+	if (p->route.kind == R_TUNNEL)
+		return into_tunnel(skb, p, p->device);
+	if (p->route.kind == R_DEVICE && has_mac(&p->route))
+		return set_macs(skb, p) ? drop(skb, DROP_INVALID) : delivered(skb, &p->route, p->device);
 	next.nh_family = p->route.zero ? AF_INET6 : AF_INET;
 	__builtin_memcpy(next.ipv6_nh, p->route.to.w, 16);
-	skb->cb[0] = SENT_NEXT_HOP;
-	return bpf_redirect_neigh(*found, &next, sizeof(next), 0);
+	sent(skb, &p->route, p->device, SENT_NEXT_HOP);
+	return bpf_redirect_neigh(p->device & ~PEER, &next, sizeof(next), 0);
 }
 
 #endif

@@ -130,6 +130,21 @@ struct {
 	__type(value, struct pkt);
 } scratch SEC(".maps");
 
+/* ICMP errors by whom they tell. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct told_key);
+	__type(value, struct log_bucket);
+} told SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, union error_frame);
+} error SEC(".maps");
+
 /* A map of the packet's generation. */
 #define INNER(name, p) bpf_map_lookup_elem(&name, &(p)->slot)
 

@@ -174,6 +174,7 @@ __noinline int pw_transport(struct __sk_buff *skb, struct pkt *p)
 		if (doff < 20 || doff > left || !tcp_flags_valid(l4[13]))
 			return DROP_INVALID;
 		p->tcp_flags = l4[13];
+		p->l4_head = doff;
 	} else if (p->protocol == P_UDP || is_icmp(p->protocol)) {
 		if (left < 8 || bpf_skb_load_bytes(skb, p->l4, l4, 8) < 0)
 			return DROP_INVALID;
@@ -197,6 +198,8 @@ __noinline int pw_transport(struct __sk_buff *skb, struct pkt *p)
 	}
 	p->t.sport = l4[0] << 8 | l4[1];
 	p->t.dport = l4[2] << 8 | l4[3];
+	if (p->protocol == P_UDP)
+		p->l4_head = 8;
 	if (p->protocol == P_UDP && !p->is_frag && !skb->gso_size) {
 		__u32 length = l4[4] << 8 | l4[5];
 

@@ -4,7 +4,7 @@
  * Compiled ahead of time by `build.sh`. Needs Linux 5.15. Only `struct __sk_buff` of the kernel is touched, which is
  * the same on every kernel.
  */
-#include "forward.h"
+#include "fast.h"
 
 /* Set by `pw_underlay` on what is for the VXLAN device: by the right device, to the right address. */
 #define FROM_UNDERLAY 0x50570001u
@@ -41,6 +41,8 @@ FORCE struct pkt *begin(struct __sk_buff *skb)
 		return NULL;
 	__builtin_memcpy(p->mac, config->mac, 6);
 	p->gateway = config->gateway;
+	p->underlay = config->family;
+	p->log_unknown_vni = config->log_unknown_vni;
 	p->bound = config->bound;
 	return p;
 }
@@ -67,14 +69,6 @@ FORCE int device_port(struct __sk_buff *skb, struct pkt *p)
 
 	found = map ? bpf_map_lookup_elem(map, &ifindex) : NULL;
 	return found ? load_port(p, *found) : -1;
-}
-
-FORCE int to_router(const struct pkt *p)
-{
-	for (int i = 0; i < 6; i++)
-		if (p->eth_dst[i] != p->mac[i])
-			return 0;
-	return 1;
 }
 
 /* Fragments after the first show no ports: they take those of the first, and must come one after the other. */
@@ -133,50 +127,6 @@ FORCE int unroutable(const struct addr *a, __u32 family)
 	return top == 0 || top == 127 || top >= 224;
 }
 
-FORCE struct ct *known(struct pkt *p, int *invalid)
-{
-	struct ct *e = bpf_map_lookup_elem(&connections, &p->key);
-	struct ct_alias *alias;
-
-	if (e && ended(e, p->now)) {
-		end(&p->key, e);
-		return NULL;
-	}
-	if (e) {
-		p->direction = p->swapped != e->swapped;
-		/* The other side's packets come under the other tuple. */
-		*invalid = p->direction && e->has_alias;
-		return e;
-	}
-	if (!p->gateway)
-		return NULL;
-	alias = bpf_map_lookup_elem(&aliases, &p->key);
-	if (!alias)
-		return NULL;
-	p->direction = 1;
-	*invalid = p->swapped == alias->swapped;
-	p->alias.main = alias->main;
-	e = bpf_map_lookup_elem(&connections, &p->alias.main);
-	return e && !ended(e, p->now) ? e : NULL;
-}
-
-FORCE void count_rule(struct __sk_buff *skb, __u32 rule)
-{
-	struct count *count, none = {};
-
-	if (!rule)
-		return;
-	count = bpf_map_lookup_elem(&rules, &rule);
-	if (!count) {
-		bpf_map_update_elem(&rules, &rule, &none, BPF_NOEXIST);
-		count = bpf_map_lookup_elem(&rules, &rule);
-		if (!count)
-			return;
-	}
-	count->packets++;
-	count->bytes += skb->len;
-}
-
 /* At most ten records a second of each rule. */
 __noinline int pw_log(struct pkt *p, __u32 rule, __u32 allowed)
 {
@@ -220,14 +170,16 @@ FORCE __u32 space_of(__u32 way)
 	return way >= WAY_TENANT ? (way - WAY_TENANT) >> 1 : way;
 }
 
-/* A packet whose port, role and zone are known: decide, and send. `refused`: why its headers cannot be decided, or 0. */
-FORCE int process(struct __sk_buff *skb, struct pkt *p, int refused)
+/* A packet whose port, role and zone are known: decide, and send. `refused`: why its headers cannot be decided, or 0. `is_plain`:
+ * the next one of its connection may go the short way.
+ */
+FORCE int process(struct __sk_buff *skb, struct pkt *p, int refused, int is_plain)
 {
 	__u32 masquerade = 0, has_alias = 0, other, *found;
 	struct verdict *verdict;
 	struct ct *e = NULL;
 	int reason, invalid = 0;
-	__u64 word;
+	__u32 mtu;
 	void *map;
 
 	if (end_of(p, K_UNDERLAY, 0, &p->t.dst))
@@ -268,21 +220,9 @@ FORCE int process(struct __sk_buff *skb, struct pkt *p, int refused)
 	p->context = pw_context(p);
 	if (!p->context)
 		return drop(skb, p->gateway ? DROP_NOT_EXPOSED : DROP_BAD_VTEP);
-	word = (__u64)p->generation << 40 | (__u64)(p->context & 0xffff) << 24;
-	p->verdict = 0;
-	if (e && !(p->context & 0x00ff0000)) {
-		__u64 cached = *(volatile __u64 *)&e->cache[p->direction & 1];
-
-		if ((cached & ~0xffffffull) == word && e->seen + ROUND > p->now)
-			p->verdict = cached & 0xffffff;
-	}
-	if (!p->verdict) {
-		reason = pw_decide(p);
-		if (reason)
-			return drop(skb, reason);
-		if (e && !(p->context & 0x00ff0000))
-			*(volatile __u64 *)&e->cache[p->direction & 1] = word | p->verdict;
-	}
+	reason = pw_decide(p);
+	if (reason)
+		return drop(skb, reason);
 	map = INNER(verdicts, p);
 	verdict = map ? bpf_map_lookup_elem(map, &p->verdict) : NULL;
 	if (!verdict || !verdict->action)
@@ -323,15 +263,12 @@ FORCE int process(struct __sk_buff *skb, struct pkt *p, int refused)
 		p->protocol = p->family ? P_ICMP6 : P_ICMP;
 	reason = pw_route(p, p->is_error || !p->xlat ? (p->xlat ? (p->direction ? &p->orig.src : &p->trans.dst) : &p->t.dst)
 						     : (p->direction ? &p->orig.src : &p->trans.dst));
-	if (reason)
-		return drop(skb, reason);
-	if (p->ttl <= 1)
-		return drop(skb, DROP_TTL);
-	if (p->route.mtu && p->l3_len > p->route.mtu) {
-		__u32 head = p->l4 - ETH_LEN + 60;
-
-		if (!skb->gso_size || skb->gso_size + head > p->route.mtu + 40u)
-			return drop(skb, DROP_TOO_BIG);
+	if (reason || leaves(p))
+		return drop(skb, reason ? reason : DROP_NO_ROUTE);
+	mtu = p->ttl > 1 ? too_big(skb, p) : 0;
+	if (p->ttl <= 1 || mtu) {
+		p->way = verdict->way[!(p->direction & 1)];
+		return pw_tell(skb, p, mtu);
 	}
 	if (!e && !ICMP_PLAIN(p)) {
 		/* What opens a connection, and what takes one up in its middle. */
@@ -356,8 +293,9 @@ FORCE int process(struct __sk_buff *skb, struct pkt *p, int refused)
 			}
 		}
 	} else if (e) {
-		e->seen = p->now;
-		advance(e, p);
+		touch(e, p);
+		if (is_plain)
+			remember(p, e, verdict);
 	}
 	if (p->protocol == P_TCP && (p->tcp_flags & TCP_SYN) && !p->frag_off && p->route.mtu &&
 	    pw_clamp(skb, p, p->route.mtu))
@@ -371,13 +309,24 @@ SEC("tc")
 int pw_workload(struct __sk_buff *skb)
 {
 	struct pkt *p = begin(skb);
-	int reason;
+	int reason, is_plain;
 
 	if (!p || device_port(skb, p) || p->port_kind != PORT_WORKLOAD)
 		return drop(skb, DROP_CLOSED);
 	if (skb->vlan_present)
 		return drop(skb, DROP_SPOOF);
-	reason = pw_parse(skb, p);
+	is_plain = plain(skb, p);
+	if (is_plain) {
+		p->arrival = 0; /* and the MAC */
+		__builtin_memcpy(&p->arrival, p->eth_src, 6);
+		if (to_router(p)) {
+			int done = fast(skb, p);
+
+			if (done >= 0)
+				return done;
+		}
+	}
+	reason = is_plain ? 0 : pw_parse(skb, p);
 	if (reason < 0)
 		return p->eth_type == bpf_htons(ETH_P_ARP) ? pw_arp(skb, p) : drop(skb, DROP_INVALID);
 	if (!reason && p->family && p->protocol == P_ICMP6 && !p->is_frag && (p->icmp_type == 135 || p->icmp_type == 136))
@@ -397,7 +346,7 @@ int pw_workload(struct __sk_buff *skb)
 		return drop(skb, DROP_INVALID);
 	if (!to_router(p))
 		return drop(skb, DROP_NO_ROUTE);
-	return process(skb, p, reason);
+	return process(skb, p, reason, is_plain);
 }
 
 /* The zone of a gateway's packet: the pair of owners, by the space that it came in from and its destination there. */
@@ -407,51 +356,70 @@ FORCE void zone_of_pair(struct pkt *p)
 		p->zone = pw_range(p, K_ZONE, p->space, &p->t.dst);
 }
 
+/* The number of who sends with this VTEP and VNI; 0: nobody does. */
+FORCE __u32 sender_of(struct pkt *p, struct sender_key *key)
+{
+	void *map = INNER(senders, p);
+	__u32 *found = map ? bpf_map_lookup_elem(map, key) : NULL;
+
+	return found ? *found : 0;
+}
+
 SEC("tc")
 int pw_fabric(struct __sk_buff *skb)
 {
 	struct pkt *p = begin(skb);
 	struct bpf_tunnel_key key = {};
 	struct sender_key sender = {};
-	struct config *config;
-	__u32 zero = 0, *found;
-	int reason;
+	__u32 *found, number = 0;
+	int reason, is_plain;
 	void *map;
 
 	if (!p)
 		return drop(skb, DROP_CLOSED);
-	map = INNER(settings, p);
-	config = map ? bpf_map_lookup_elem(map, &zero) : NULL;
-	if (!config)
-		return drop(skb, DROP_CLOSED);
 	if (skb->mark != FROM_UNDERLAY)
 		return drop(skb, DROP_BAD_VTEP);
-	if (bpf_skb_get_tunnel_key(skb, &key, TUNNEL_KEY, config->family ? BPF_F_TUNINFO_IPV6 : 0) < 0)
+	if (bpf_skb_get_tunnel_key(skb, &key, TUNNEL_KEY, p->underlay ? BPF_F_TUNINFO_IPV6 : 0) < 0)
 		return drop(skb, DROP_BAD_VTEP);
 	sender.vni = key.tunnel_id;
 	map = INNER(vnis, p);
 	found = map ? bpf_map_lookup_elem(map, &sender.vni) : NULL;
 	if (!found || load_port(p, *found)) {
-		if (config->log_unknown_vni) {
+		if (p->log_unknown_vni) {
 			__builtin_memset(&p->orig, 0, sizeof(p->orig));
 			p->orig.src.w[0] = sender.vni;
 			pw_log(p, 0, 0);
 		}
 		return drop(skb, DROP_UNKNOWN_VNI);
 	}
-	if (config->family)
-		__builtin_memcpy(sender.vtep.w, key.remote_ipv6, 16);
-	else
-		sender.vtep.w[0] = bpf_htonl(key.remote_ipv4);
-	map = INNER(senders, p);
-	found = map ? bpf_map_lookup_elem(map, &sender) : NULL;
-	if (!found || skb->vlan_present)
+	if (skb->vlan_present)
 		return drop(skb, DROP_BAD_VTEP);
-	zero = *found;
-	reason = pw_parse(skb, p);
+	/* The VNI is told by the port. */
+	if (p->underlay) {
+		__builtin_memcpy(sender.vtep.w, key.remote_ipv6, 16);
+		number = sender_of(p, &sender);
+		p->arrival = ARRIVED_SENDER | number;
+	} else {
+		sender.vtep.w[0] = bpf_htonl(key.remote_ipv4);
+		p->arrival = ARRIVED_VTEP | sender.vtep.w[0];
+	}
+	is_plain = plain(skb, p);
+	if (is_plain && to_router(p)) {
+		int done;
+
+		zone_of_pair(p);
+		done = fast(skb, p);
+		if (done >= 0)
+			return done;
+	}
+	if (!p->underlay)
+		number = sender_of(p, &sender);
+	if (!number)
+		return drop(skb, DROP_BAD_VTEP);
+	reason = is_plain ? 0 : pw_parse(skb, p);
 	if (reason < 0)
 		return drop(skb, DROP_BAD_VTEP);
-	p->role = pw_end(p, K_LEGIT, zero, &p->t.src);
+	p->role = pw_end(p, K_LEGIT, number, &p->t.src);
 	if (!p->role)
 		return drop(skb, DROP_BAD_VTEP);
 	if (!to_router(p))
@@ -462,7 +430,7 @@ int pw_fabric(struct __sk_buff *skb)
 	found = range_of(p, K_OPENER, p->opener, &p->t.src);
 	if (found)
 		p->opener = *found;
-	return process(skb, p, reason);
+	return process(skb, p, reason, is_plain);
 }
 
 /* Whether it is for the machine itself, as far as its addresses were known when the maps were filled. */
@@ -498,12 +466,14 @@ int pw_outside(struct __sk_buff *skb)
 	struct pkt *p = begin(skb);
 	struct config *config;
 	__u32 zero = 0;
-	int reason;
+	int reason, is_plain;
 	void *map;
 
 	if (!p || device_port(skb, p) || p->port_kind != PORT_OUTSIDE)
 		return drop(skb, DROP_CLOSED);
-	reason = pw_parse(skb, p);
+	p->arrival = ARRIVED_OUTSIDE;
+	is_plain = plain(skb, p);
+	reason = is_plain ? 0 : pw_parse(skb, p);
 	if (reason < 0)
 		return p->eth_type == bpf_htons(ETH_P_ARP) ? leave(skb) : drop(skb, DROP_INVALID);
 	if (skb->vlan_present)
@@ -525,7 +495,13 @@ int pw_outside(struct __sk_buff *skb)
 	}
 	if (skb->pkt_type != 0)
 		return drop(skb, DROP_NO_ROUTE);
-	return process(skb, p, reason);
+	if (is_plain) {
+		int done = fast(skb, p);
+
+		if (done >= 0)
+			return done;
+	}
+	return process(skb, p, reason, is_plain);
 }
 
 /* The underlay: VXLAN that is for this node and no other is let through to the VXLAN device. */
@@ -546,7 +522,7 @@ int pw_underlay(struct __sk_buff *skb)
 	config = map ? bpf_map_lookup_elem(map, &zero) : NULL;
 	if (!config)
 		return leave(skb);
-	reason = pw_parse(skb, p);
+	reason = plain(skb, p) ? 0 : pw_parse(skb, p);
 	if (reason < 0 || p->protocol != P_UDP)
 		return leave(skb);
 	if (p->frag_off || reason)

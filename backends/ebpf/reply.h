@@ -5,7 +5,7 @@
 
 #include "rewrite.h"
 
-#define ACT_OK 0
+#define ACT_UNSPEC (-1) /* others' programs at the device go on */
 #define ACT_SHOT 2
 
 FORCE int drop(struct __sk_buff *skb, __u32 reason)
@@ -24,7 +24,7 @@ FORCE int drop(struct __sk_buff *skb, __u32 reason)
 FORCE int give_up(struct __sk_buff *skb, __u32 reason)
 {
 	drop(skb, reason);
-	return ACT_OK;
+	return ACT_UNSPEC;
 }
 
 /* What is nobody's fault and asks for no counter. */
@@ -37,7 +37,7 @@ FORCE int ignore(struct __sk_buff *skb)
 FORCE int leave(struct __sk_buff *skb)
 {
 	skb->cb[0] = LEFT_ALONE;
-	return ACT_OK;
+	return ACT_UNSPEC;
 }
 
 /* Whether an endpoint behind this port has the address and may show the frame's MAC. */
@@ -163,9 +163,11 @@ __noinline int pw_discovery(struct __sk_buff *skb, struct pkt *p)
 	if (!owned && link_local(&src)) {
 		struct addr mac = {};
 
-		/* Any link-local address of an endpoint's MAC. */
+		/* Any link-local address of an endpoint's MAC; of a device whose endpoint declares none. */
+		owned = pw_end(p, K_HERE, p->port, &mac);
 		__builtin_memcpy(mac.w, p->eth_src, 6);
-		owned = end_of(p, K_HERE, p->port, &mac) ? 1 : 0;
+		if (!owned)
+			owned = pw_end(p, K_HERE, p->port, &mac);
 	}
 	if (!owned)
 		return drop(skb, DROP_SPOOF);

@@ -190,16 +190,24 @@ struct ct_key {
 
 enum ct_state { CT_NEW = 0, CT_REPLIED = 1, CT_CLOSING = 2, CT_RESET = 3 };
 
+/* What a packet of a connection was decided to, and what it was decided by beside its headers. */
+struct decided {
+	__u64 word;    /* generation, port, and a number that changes with every change; 0: nothing; 1: being written */
+	__u64 arrival; /* who sent it */
+	__u32 rule[2];
+	__u32 verdict;
+	struct route route; /* its port is the kernel's number of the device, as in the map `devices` */
+};
+
 struct ct {
 	__u64 seen; /* ns since boot, of the last packet that was let through */
-	/* generation, context and verdict by direction */
-	__u64 cache[2];
+	__u32 xlat;
+	__u8 state, swapped, has_alias, protocol;
+	struct decided decided[2]; /* by direction */
 	struct tuple orig;  /* as the opener's side sees it */
 	struct tuple trans; /* as the other side does */
 	struct ct_key alias;
-	__u32 xlat;
 	__u32 opener;
-	__u8 state, swapped, has_alias, protocol;
 	__u32 zero;
 };
 
@@ -236,6 +244,22 @@ struct log_bucket {
 	__u64 used;
 };
 
+/* Who is told by ICMP errors; the address is zero for all behind a port. */
+struct told_key {
+	__u32 port;
+	struct addr a;
+};
+
+/* Bytes that an ICMP error quotes at most: RFC 1812, 4.3.2.3; RFC 4443, 2.4. */
+#define QUOTE4 548
+#define QUOTE6 1232
+
+/* An ICMP error while it is made: the frame begins two bytes in, so that words stand at multiples of four. */
+union error_frame {
+	__u8 b[2 + 14 + 40 + 8 + QUOTE6];
+	__u64 w[(2 + 14 + 40 + 8 + QUOTE6) / 8];
+};
+
 enum reason {
 	DROP_UNKNOWN_VNI = 1,
 	DROP_BAD_VTEP,
@@ -264,7 +288,8 @@ struct pkt {
 	__u32 slot, generation;
 	__u32 port, port_kind, role, zone, space, opener;
 	__u8 mac[6];
-	__u16 gateway;
+	__u8 gateway, log_unknown_vni;
+	__u32 underlay; /* 0 IPv4, 1 IPv6 */
 	__u32 bound;
 	/* headers */
 	__u8 eth_dst[6], eth_src[6];
@@ -280,7 +305,8 @@ struct pkt {
 	/* an ICMP error: what it quotes */
 	struct tuple quoted;
 	__u8 quoted_protocol, quoted_icmp, known, direction;
-	__u16 quoted_l4, fresh;
+	__u16 quoted_l4;
+	__u16 l4_head; /* length of the transport header, bytes */
 	/* connection */
 	struct ct_key key;
 	__u32 swapped;
@@ -291,6 +317,9 @@ struct pkt {
 	struct ct init;
 	__u64 now;
 	struct route route;
+	__u32 device; /* what the map `devices` says of the route's */
+	__u64 arrival;
+	struct decided decided;
 };
 
 #endif

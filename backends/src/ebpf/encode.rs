@@ -1,5 +1,6 @@
 //! From a node's tables to the entries of its maps.
 
+use super::live::Rankings;
 use super::schema::{Bytes, EndKind, Map, family_bit};
 use super::services;
 use crate::iproute2::{Device, Target};
@@ -33,6 +34,8 @@ pub struct Images {
     /// Rule counters and logs by number: what each stands for.
     pub rules: BTreeMap<u32, String>,
     pub logs: BTreeMap<u32, String>,
+    /// Who gets what a gateway's instances share, should some be dead.
+    pub rankings: Rankings,
     /// Keys that would have two values.
     pub contradictions: Vec<String>,
 }
@@ -211,15 +214,6 @@ impl Encoder<'_> {
         }
     }
 
-    /// The segment's router that an endpoint here asks, by its address.
-    fn router(&self, family: Family, address: u128) -> u128 {
-        let endpoints = self.c.model.endpoints.values().filter(|e| e.node == self.node);
-        endpoints
-            .flat_map(|e| &self.c.model.segments[e.segment].prefixes)
-            .find(|p| p.prefix.family == family && p.prefix.contains_addr(address))
-            .map_or(0, |p| p.router)
-    }
-
     fn owners(&mut self) {
         let model = self.model;
         for table in [Table::Owner4, Table::Owner6, Table::Bare4, Table::Bare6] {
@@ -230,22 +224,34 @@ impl Encoder<'_> {
                     _ => continue,
                 };
                 let Some(port) = self.port(dev) else { continue };
+                let router = match family {
+                    Family::V4 => Table::Router4,
+                    Family::V6 => Table::Router6,
+                };
+                let at = Atom::Address(family, address, address);
+                let router = match model.rules.get(router, &[dev.clone(), at]) {
+                    Some(Atom::Address(_, router, _)) => *router,
+                    _ => 0,
+                };
                 let value = Bytes::new()
                     .raw(&mac.unwrap_or_default())
                     .u8(u8::from(mac.is_none()))
                     .u8(0)
-                    .addr(family, self.router(family, address));
+                    .addr(family, router);
                 self.images.put(Map::Owners, Bytes::new().end(EndKind::Owner, family, port, address), value);
             }
         }
-        for (key, _) in rows(&model.rules, Table::OwnerMac) {
-            if let [dev, Atom::Mac(mac)] = key
-                && let Some(port) = self.port(dev)
-            {
-                let mut address = [0; 16];
-                address.iter_mut().zip(mac).for_each(|(to, from)| *to = *from);
-                self.images.end(EndKind::Here, Family::V6, port, u128::from_be_bytes(address), 1);
-            }
+        // Whose link-local addresses are a device's: by MAC, or any where none is declared.
+        for (key, _) in [Table::OwnerMac, Table::OwnerBare].into_iter().flat_map(|t| rows(&model.rules, t)) {
+            let (dev, mac) = match key {
+                [dev, Atom::Mac(mac)] => (dev, *mac),
+                [dev] => (dev, [0; 6]),
+                _ => continue,
+            };
+            let Some(port) = self.port(dev) else { continue };
+            let mut address = [0; 16];
+            address.iter_mut().zip(mac).for_each(|(to, from)| *to = from);
+            self.images.end(EndKind::Here, Family::V6, port, u128::from_be_bytes(address), 1);
         }
         self.answers();
     }
@@ -262,7 +268,8 @@ impl Encoder<'_> {
                 };
                 self.images.range(EndKind::Answer, family, port, (lo, hi), 1);
             }
-            let others = c.model.endpoints.values().filter(|o| o.tenant == e.tenant);
+            // Hosts of other segments are behind the router.
+            let others = c.model.endpoints.values().filter(|o| o.segment == e.segment);
             let known = others.flat_map(|o| o.addresses.iter().copied()).filter(IpAddr::is_ipv6);
             let routers =
                 [Ipv4Addr::new(169, 254, 1, 1).into(), Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1).into()];
@@ -362,7 +369,12 @@ impl Encoder<'_> {
                 Some(Atom::Permanent(chain)) => (1, reason(chain), 0),
                 Some(Atom::Chain(chain)) if chain == "go" => (2, 0, 0),
                 Some(Atom::Chain(_)) if via_rows | flow_rows != 0 => (3, 0, row),
-                Some(Atom::Chain(_)) => (4, 0, of(Table::Only)),
+                Some(Atom::Chain(_)) => {
+                    if let Some(note) = note(rules, Table::Only, key) {
+                        self.images.rankings.only(verdict & !numbers::KIND, note);
+                    }
+                    (4, 0, alive(of(Table::Only)))
+                }
                 _ => continue,
             };
             let way = |direction| {
@@ -517,14 +529,26 @@ impl Encoder<'_> {
             let Some(row) = value else { continue };
             for here in 0..CELLS {
                 let instance = model.rules.get(Table::Cell, &[row.clone(), Atom::Class(here + 1)]);
-                let live = number(instance);
                 let index =
                     (gateway & !numbers::KIND) * CELLS * CELLS + there.saturating_sub(1) * CELLS + here;
-                let live = if live == numbers::NOBODY { 0 } else { live };
+                let live = alive(number(instance));
+                if let Some(note) = note(&model.rules, Table::Cell, &[row.clone(), Atom::Class(here + 1)]) {
+                    self.images.rankings.cell(index, note);
+                }
                 self.images.put(Map::Buckets, Bytes::new().u32(index), Bytes::new().u32(live));
             }
         }
     }
+}
+
+/// What the comment of an entry says.
+fn note<'a>(rules: &'a Ruleset, table: Table, key: &[Atom]) -> Option<&'a str> {
+    Some(rules.tables.get(&table)?.get(key)?.note.as_str())
+}
+
+/// An instance, or 0 for none.
+fn alive(instance: u32) -> u32 {
+    if instance == numbers::NOBODY { 0 } else { instance }
 }
 
 /// The number of the reason whose chain this is.

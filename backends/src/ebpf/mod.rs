@@ -3,10 +3,12 @@
 mod encode;
 mod files;
 pub mod image;
+pub mod live;
 pub mod schema;
 mod services;
 
 pub use encode::{Attached, Images, encode};
+pub use files::{Device, DeviceKind, Listing, MapEntry, Underlay};
 
 /// The program, compiled ahead of time from `backends/ebpf` by `build.sh` there.
 pub const OBJECT: &[u8] = include_bytes!("../../ebpf/partywall.bpf.o");
@@ -71,7 +73,7 @@ impl Backend for Ebpf {
         node: NodeId,
         down: &[NodeId],
     ) -> Result<Model, Vec<Diagnostic>> {
-        let lowered = linux::lower(compiled, sources, node, down)?;
+        let lowered = linux::lower(compiled, sources, linux::Dialect::EBPF, node, down)?;
         let images = encode(compiled, node, &lowered);
         let there = &compiled.model.nodes[node];
         let mut found = Vec::new();

@@ -231,6 +231,12 @@ impl Bytes {
     }
 }
 
+/// A number as the maps hold it.
+#[must_use]
+pub fn bytes(number: u32) -> Vec<u8> {
+    number.to_le_bytes().to_vec()
+}
+
 /// How the program writes a family.
 #[must_use]
 pub fn family_bit(family: Family) -> u32 {
