@@ -128,6 +128,59 @@ status $PW status $s; is 1; grep -q 'runs no generation' $AT/said
     assert_eq!(read("down.json")["earlier"].as_array().unwrap().len(), 1);
 }
 
+/// The same commands on a node that was built for eBPF.
+#[test]
+fn an_ebpf_node_is_installed_shown_audited_and_taken_back() {
+    if !able("apply of an eBPF node through the command line") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    run(["build", "examples/01-quickstart", "--target", "all", "--out", out.to_str().unwrap()]).expect(0);
+    let script = r#"
+s="--state $AT/state"
+export PARTYWALL_BPF=/sys/fs/bpf/partywall-cli-$$
+mkdir $PARTYWALL_BPF || { echo UNABLE; exit 0; }
+trap 'rm -rf $PARTYWALL_BPF' EXIT
+status $PW doctor $AT/out --node c1 --target ebpf $s --format json; cp $AT/said $AT/doctor.json
+status $PW apply $AT/out --node c1 --target ebpf $s; is 0; grep -q '^c1: generation [0-9a-f]* installed$' $AT/said
+status $PW apply $AT/out --node c1 --target ebpf $s; is 0; grep -q 'in order' $AT/said
+status $PW audit $s; is 0
+status $PW status $s --format json; is 0; cp $AT/said $AT/status.json
+status $PW apply $AT/out --node c1 --target ebpf --down g1 $s; is 0
+status $PW rollback $s; is 0; grep -q 'installed again' $AT/said
+ip link set dev pwvx mtu 1400
+status $PW audit $s --format json; is 1; cp $AT/said $AT/drift.json
+status $PW apply $s; is 0; grep -q 'in order' $AT/said
+status $PW audit $s; is 0
+status $PW apply $AT/out --node c1 $s; is 0
+status $PW audit $s; is 0; ! ip link show dev pwvx
+status $PW rollback $s; is 0
+status $PW audit $s; is 0; ip link show dev pwvx
+"#;
+    let said = alone(&format!("{DEVICES}{script}"), folder.path()).unwrap_or_else(|error| panic!("{error}"));
+    if said.contains("UNABLE") {
+        println!("SKIPPED: an eBPF node through the command line: there is no BPF file system");
+        assert!(std::env::var_os("PARTYWALL_LAB_REQUIRED").is_none(), "there is no BPF file system");
+        return;
+    }
+    let read = |name: &str| -> Value {
+        serde_json::from_slice(&std::fs::read(folder.path().join(name)).unwrap()).unwrap()
+    };
+    let mut complaints = Vec::new();
+    for (name, schema_name) in [
+        ("doctor.json", "doctor-1.schema.json"),
+        ("drift.json", "audit-1.schema.json"),
+        ("status.json", "status-1.schema.json"),
+    ] {
+        complaints.extend(violations(&schema(schema_name), &read(name)));
+    }
+    report(&complaints);
+    assert_eq!(read("drift.json")["differences"].as_array().unwrap().len(), 1);
+    assert_eq!(read("status.json")["kernel"]["recorded"], true);
+    assert!(read("status.json")["rules"].as_array().unwrap().len() > 1);
+}
+
 #[test]
 fn where_nothing_may_be_done_it_is_said() {
     if Command::new("unshare").args(["-rn", "true"]).status().is_ok_and(|s| s.success()) {

@@ -105,7 +105,7 @@ fn node(
             Target::Ebpf => {
                 let model = Ebpf.lower(compiled, sources, id, down)?;
                 files.extend(Ebpf.print(&model));
-                instances = model.node.instances;
+                (names, instances) = (model.node.names, model.node.instances);
             }
             Target::P4 => {
                 let model = P4.lower(compiled, sources, id, down)?;

@@ -7,6 +7,7 @@
 # PARTYWALL_BPF names the folder for what stays, on a BPF file system; /sys/fs/bpf/partywall if it does not.
 set -u
 
+GENERATION=@GENERATION@
 OBJECT=@OBJECT@
 UNDERLAY=@UNDERLAY@
 PORT=@PORT@
@@ -33,48 +34,74 @@ for tool in bpftool ip tc od awk; do
 done
 mkdir -p "$pins" 2>/dev/null || refused "$pins cannot be made: is a BPF file system mounted there?"
 
+# The kernel's number of device $1; fails if it is not there.
+index_of() {
+  number_and_name=$(ip -o link show dev "$1" 2>/dev/null) || return 1
+  printf '%s\n' "${number_and_name%%:*}"
+}
+
 # Four bytes of a number, lowest first, as bpftool reads them.
 word() {
   printf '%d %d %d %d' $(($1 & 255)) $(($1 >> 8 & 255)) $(($1 >> 16 & 255)) $(($1 >> 24 & 255))
 }
 
-# The program: loaded once, its lasting maps kept when another one replaces it.
-program=$pins/program-$OBJECT
-if ! [ -e "$program/pw_fabric" ]; then
-  rm -rf "$program"
-  if [ -e "$pins/maps/cell" ]; then
-    set --
-    for map in "$pins"/maps/*; do
-      set -- "$@" map name "$(basename "$map")" pinned "$map"
-    done
-    bpftool prog loadall "$dir/partywall.bpf.o" "$program" type classifier "$@" || refused 'the program was not loaded'
-  else
-    rm -rf "$pins/maps"
-    bpftool prog loadall "$dir/partywall.bpf.o" "$program" type classifier pinmaps "$pins/maps" ||
-      refused 'the program was not loaded'
-  fi
-fi
+# Whether device $1 is a workload's veth whose other end is in another network namespace: frames go there without a queue between.
+beyond() {
+  case $1 in
+    *:workload) ;;
+    *) return 1 ;;
+  esac
+  peer=${1#*:}
+  case $(ip -o -d link show dev "${peer%:*}") in
+    *' link-netnsid '*' veth '*) return 0 ;;
+    *) return 1 ;;
+  esac
+}
 
-# The generation that runs: number and slot.
-bytes=$(bpftool -j map lookup pinned "$pins/maps/cell" key 0 0 0 0 | sed -n 's/.*"value":\[\([^]]*\)\].*/\1/p' | tr -d '"' | tr ',' ' ')
-running=''
-at=0
-for byte in $bytes; do
-  # The two highest bytes are never reached.
-  [ "$at" -lt 48 ] && running=$((${running:-0} + (byte << at)))
-  at=$((at + 8))
-done
-[ -n "$running" ] || refused 'the map cell cannot be read'
+# A generation runs with the program that it was built for. Another program gets maps of its own, and replaces the one before it
+# device by device; what it knew of connections ends with it.
+program=$pins/program-$OBJECT
+maps=$pins/maps
+# Cut short between the two.
+[ -e "$maps" ] || [ ! -e "$pins/maps-new" ] || mv "$pins/maps-new" "$maps"
+
+# Sets `running` to the number and slot in cell $1.
+running() {
+  running=''
+  at=0
+  for byte in $(bpftool -j map lookup pinned "$1" key 0 0 0 0 | sed -n 's/.*"value":\[\([^]]*\)\].*/\1/p' | tr -d '"' | tr ',' ' '); do
+    # The two highest bytes are never reached.
+    [ "$at" -lt 48 ] && running=$((${running:-0} + (byte << at)))
+    at=$((at + 8))
+  done
+  [ -n "$running" ] || refused 'the map cell cannot be read'
+}
+
+running=0
+[ ! -e "$maps/cell" ] || running "$maps/cell"
 number=$((running / 2 + 1))
 slot=$((1 - running % 2))
 [ "$running" -ne 0 ] || slot=0
 
+fresh=''
+if ! [ -e "$program/pw_workload" ] || ! [ -e "$maps/cell" ]; then
+  fresh=yes
+  maps=$pins/maps-new
+  program=$pins/program-new
+  rm -rf "$maps" "$program"
+  bpftool prog loadall "$dir/partywall.bpf.o" "$program" type classifier pinmaps "$maps" || refused 'the program was not loaded'
+fi
+
 # Nobody may still be in the slot that is filled: the kernel waits for that when an outer map changes.
+wait_for_packets() {
+  rm -f "$pins/grace"
+  bpftool map create "$pins/grace" type array key 4 value 4 entries 1 name pw_grace flags 0x1000 &&
+    bpftool map update pinned "$maps/grace" key 0 0 0 0 value pinned "$pins/grace" && rm -f "$pins/grace"
+}
 staged=$pins/slot$slot
+rm -rf "$staged"
 mkdir -p "$staged"
-rm -f "$staged"/*
-bpftool map create "$staged/grace" type array key 4 value 4 entries 1 name pw_grace flags 0x1000 || refused 'the map grace'
-bpftool map update pinned "$pins/maps/grace" key 0 0 0 0 value pinned "$staged/grace" || refused 'the map grace'
+wait_for_packets || refused 'the map grace'
 
 # One image as commands for bpftool: 36 bytes of head, then keys and values.
 fill() {
@@ -102,7 +129,7 @@ EOF
         at=${device%%:*}
         dev=${device#*:}
         dev=${dev%:*}
-        index=$(cat "/sys/class/net/$dev/ifindex" 2>/dev/null) || {
+        index=$(index_of "$dev") || {
           [ "$name" = devices ] || missing="$missing $dev"
           continue
         }
@@ -110,6 +137,7 @@ EOF
         if [ "$name" = ifindexes ]; then
           bpftool map update pinned "$staged/$name" key $(word "$index") value $(word "$at")
         else
+          ! beyond "$device" || index=$((index | 1 << 31))
           bpftool map update pinned "$staged/$name" key $(word "$at") value $(word "$index")
         fi || refused "the map $name was not filled"
       done
@@ -127,12 +155,12 @@ EOF
 done
 
 # The VXLAN device before the maps that name it.
-if ! [ -e /sys/class/net/pwvx ]; then
+if ! index_of pwvx >/dev/null; then
   ip link add name pwvx address "$ROUTER_MAC" type vxlan external dstport "$PORT" nolearning || refused 'the device pwvx was not made'
 fi
 ip link set dev pwvx mtu 65000 addrgenmode none || refused 'the device pwvx was not set up'
 ip link set dev pwvx up || refused 'the device pwvx is not up'
-index=$(cat /sys/class/net/pwvx/ifindex) || refused 'the device pwvx is not there'
+index=$(index_of pwvx) || refused 'the device pwvx is not there'
 # shellcheck disable=SC2046
 bpftool map update pinned "$staged/devices" key 0 0 0 0 value $(word "$index") || refused 'the map devices was not filled'
 # shellcheck disable=SC2046
@@ -140,22 +168,35 @@ bpftool map update pinned "$staged/ifindexes" key $(word "$index") value 0 0 0 0
 
 for map in $MAPS; do
   name=${map%%:*}
-  bpftool map update pinned "$pins/maps/$name" key "$slot" 0 0 0 value pinned "$staged/$name" || refused "slot $slot of $name"
+  bpftool map update pinned "$maps/$name" key "$slot" 0 0 0 value pinned "$staged/$name" || refused "slot $slot of $name"
 done
+# What the slot holds, for those who ask later.
+mkdir "$staged/generation-$GENERATION-$number" || refused "$staged cannot be written"
+
+# One write, which each packet reads once.
+flip() {
+  value=$((number * 2 + slot))
+  # shellcheck disable=SC2046
+  bpftool map update pinned "$maps/cell" key 0 0 0 0 value $(word "$value") $(word $((value >> 32))) || refused 'the flip'
+}
 
 attach() {
   tc qdisc show dev "$1" | grep -q 'qdisc clsact' || tc qdisc add dev "$1" clsact || refused "clsact on $1"
   tc filter replace dev "$1" ingress pref 1 handle 1 protocol all bpf direct-action object-pinned "$program/$2" ||
     refused "the program on $1"
+  # `partywall apply` attaches by links, which the filter stands for now.
+  rm -f "$pins/links/$(index_of "$1")"-*
 }
+# A program that nothing leads to yet gets its generation first; where one runs, new devices are closed until the flip.
+[ -z "$fresh" ] || flip
 attach pwvx pw_fabric
-[ -e "/sys/class/net/$UNDERLAY" ] || refused "the underlay device $UNDERLAY is not there"
+index_of "$UNDERLAY" >/dev/null || refused "the underlay device $UNDERLAY is not there"
 attach "$UNDERLAY" pw_underlay
 for device in $DEVICES; do
   dev=${device#*:}
   kind=${dev##*:}
   dev=${dev%:*}
-  [ -e "/sys/class/net/$dev" ] || continue
+  index_of "$dev" >/dev/null || continue
   if [ "$kind" = workload ]; then
     attach "$dev" pw_workload
     ip link set dev "$dev" address "$ROUTER_MAC" addrgenmode none || refused "the device $dev"
@@ -171,9 +212,60 @@ for device in $DEVICES; do
   fi
 done
 
-# The flip: one write, which each packet reads once.
-value=$((number * 2 + slot))
-# shellcheck disable=SC2046
-bpftool map update pinned "$pins/maps/cell" key 0 0 0 0 value $(word "$value") $(word $((value >> 32))) || refused 'the flip'
+if [ -n "$fresh" ]; then
+  rm -rf "$pins"/program-*[!w]
+  rm -rf "$pins/maps"
+  mv "$maps" "$pins/maps" || refused "$pins cannot be written"
+  mv "$program" "$pins/program-$OBJECT" || refused "$pins cannot be written"
+  maps=$pins/maps
+else
+  flip
+fi
+
+# The slot before.
+old=$pins/slot$((1 - slot))
+if [ -e "$old" ] && wait_for_packets; then
+  for map in $MAPS; do
+    bpftool map delete pinned "$maps/${map%%:*}" key "$((1 - slot))" 0 0 0 2>/dev/null || :
+  done
+  rm -rf "$old"
+fi
+
+# Devices that left. Those of workloads stay closed for as long as they are there.
+kept=" pwvx $UNDERLAY "
+for device in $DEVICES; do
+  dev=${device#*:}
+  kept="$kept${dev%:*} "
+done
+indexes=' '
+listed=$(ip -o link show) || refused 'ip does not tell which devices there are'
+while read -r index dev _; do
+  index=${index%:}
+  dev=${dev%:}
+  # A link to another device is told as NAME@OTHER, and a name may hold an @ of its own.
+  case $kept in
+    *" $dev "*) ;;
+    *) dev=${dev%@*} ;;
+  esac
+  case $kept in
+    *" $dev "*) ;;
+    *)
+      indexes="$indexes$index "
+      case $(tc filter show dev "$dev" ingress pref 1 2>/dev/null) in
+        *pw_outside* | *pw_underlay*) tc filter delete dev "$dev" ingress pref 1 handle 1 bpf || say "the program stays on $dev" ;;
+      esac
+      ;;
+  esac
+done <<EOF
+$listed
+EOF
+for link in "$pins"/links/*; do
+  index=${link##*/}
+  index=${index%%-*}
+  case $link:$indexes in
+    *-pw_workload:*" $index "*) ;;
+    *) rm -f "$link" ;;
+  esac
+done
 [ -z "$missing" ] || say "not there, and left out:$missing"
 exit 0

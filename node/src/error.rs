@@ -31,6 +31,8 @@ pub enum NodeError {
     /// The new generation was refused and the old one runs on.
     #[error("generation {generation} was refused and {running}: {message}")]
     Apply { generation: String, running: String, message: String },
+    #[error(transparent)]
+    Ebpf(#[from] crate::ebpf::EbpfError),
     #[error("a worker stopped unexpectedly")]
     Worker,
 }

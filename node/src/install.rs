@@ -1,13 +1,16 @@
-//! Installing a generation and going back: the kernel by the generation's own `apply.sh`, the record on disk around it.
+//! Installing a generation and going back: the kernel by the generation's own `apply.sh`, or by [`crate::ebpf::bring`] for the
+//! eBPF target, and the record on disk around it.
 //!
-//! The order is: keep the files, write down what is about to happen, run the script, write down that it has happened,
-//! compare. Whatever is cut short, the kernel has the old or the new generation whole, since the script flips once; the
-//! record says which was meant; and the next call finds out which runs, and finishes.
+//! The order is: keep the files, write down what is about to happen, have it happen, write down that it has, take away what
+//! another target has left, compare. Whatever is cut short, the kernel has the old or the new generation whole, since it is
+//! switched once; the record says which was meant; and the next call finds out which runs, and finishes.
 
 use crate::audit::{self, Audit, Difference, Remedy, Snapshot};
 use crate::command;
+use crate::ebpf::bring::{self, How};
 use crate::error::NodeError;
-use crate::generation::{Generation, SCRIPT};
+use crate::generation::{Generation, Program, SCRIPT, Target};
+use crate::retire;
 use crate::state::{Entry, Lock, Pending, Record, State};
 use std::path::Path;
 
@@ -22,6 +25,20 @@ pub enum Step {
     Journal,
     /// The kernel gets the generation.
     Script,
+    /// eBPF: the program is loaded.
+    Load,
+    /// eBPF: devices are made ready.
+    Devices,
+    /// eBPF: the free slot is filled.
+    Fill,
+    /// eBPF: programs are attached to devices.
+    Attach,
+    /// eBPF: the generation is switched to.
+    Flip,
+    /// eBPF: what nothing leads to any more is freed.
+    Free,
+    /// What another target left is taken away.
+    Retire,
     /// That it has it is written down.
     Record,
     /// It is compared.
@@ -119,7 +136,7 @@ pub fn audit(state: &State) -> Result<Audit, NodeError> {
     let current = current(state)?;
     let earlier = state.read()?.earlier;
     let older: Vec<Generation> = earlier.iter().filter_map(|entry| state.load(entry).ok()).collect();
-    audit::audit(&current, &older)
+    audit::audit_at(&current, &older, state.place())
 }
 
 /// Writes down how a call ended that was cut short; what it was about, if it had not come to the flip.
@@ -127,10 +144,10 @@ fn recover(state: &State, watch: &mut dyn FnMut(Step)) -> Result<(Record, Option
     let mut record = state.read()?;
     let Some(pending) = record.pending.clone() else { return Ok((record, None)) };
     watch(Step::Recover);
-    let suffix = running()?;
-    let flipped = state
-        .load(&pending.to)
-        .is_ok_and(|to| suffix.is_some_and(|s| s == to.suffix() || s == to.spare_suffix()));
+    let flipped = match state.load(&pending.to) {
+        Ok(to) => runs(state, &to)?,
+        Err(_) => false,
+    };
     if flipped {
         record.settle(pending.to.clone(), pending.back);
         state.write(&record)?;
@@ -138,9 +155,78 @@ fn recover(state: &State, watch: &mut dyn FnMut(Step)) -> Result<(Record, Option
     Ok((record, Some(pending)))
 }
 
-/// The suffix of the generation that the kernel has.
+/// The suffix of the generation that the kernel has of the nft target. Where nft is not installed it has none.
 fn running() -> Result<Option<String>, NodeError> {
-    Ok(audit::running(&Snapshot::generation()?).map(|(_, suffix)| suffix))
+    match Snapshot::generation() {
+        Err(NodeError::Spawn { .. }) => Ok(None),
+        other => Ok(audit::running(&other?).map(|(_, suffix)| suffix)),
+    }
+}
+
+/// Whether the kernel has this generation.
+fn runs(state: &State, generation: &Generation) -> Result<bool, NodeError> {
+    match generation.target {
+        Target::Nft => {
+            let suffix = running()?;
+            Ok(suffix.is_some_and(|s| s == generation.suffix() || s == generation.spare_suffix()))
+        }
+        Target::Ebpf => {
+            let running = bring::running(state.place())?;
+            Ok(running.is_some_and(|r| r.generation.as_deref() == Some(&generation.digest)))
+        }
+    }
+}
+
+/// What a step of the kernel's part came to: what it says, or why it was refused.
+type Outcome = Result<Vec<String>, String>;
+
+fn outcome(ran: command::Ran) -> Outcome {
+    match ran.success {
+        true => Ok(ran.stderr.lines().map(str::to_owned).collect()),
+        false => Err(ran.stderr),
+    }
+}
+
+/// Has the kernel get a generation, as it is kept.
+fn have_it(
+    state: &State,
+    lock: &Lock,
+    entry: &Entry,
+    generation: &Generation,
+    watch: &mut dyn FnMut(Step),
+) -> Result<Outcome, NodeError> {
+    if let Some(program) = generation.program() {
+        return Ok(bring(state, program, How::Keep, watch).map_err(|e| e.to_string()));
+    }
+    if bring::is_there(state.place()) {
+        // Its VXLAN device has the port that this target's need.
+        bring::stand_aside()?;
+    }
+    Ok(outcome(match running()? {
+        // Installed under its other suffix, after a repair: to be left so.
+        Some(suffix) if suffix == generation.spare_suffix() => script_as(state, lock, generation, &suffix)?,
+        _ => script(&state.scripts(entry), lock)?,
+    }))
+}
+
+fn bring(
+    state: &State,
+    program: &Program,
+    how: How,
+    watch: &mut dyn FnMut(Step),
+) -> Result<Vec<String>, NodeError> {
+    let brought = bring::bring(state.place(), program, how, watch)?;
+    tracing::debug!(changed = brought.changed, "brought");
+    Ok(brought.notes)
+}
+
+/// Takes away what the other target left. This one decides everything by now.
+fn retire(state: &State, target: Target, others: &[&Generation]) -> Result<(), NodeError> {
+    match target {
+        Target::Nft if bring::is_there(state.place()) => Ok(bring::retire(state.place())?),
+        Target::Ebpf if retire::is_there()? => retire::nft(others),
+        _ => Ok(()),
+    }
 }
 
 fn install(
@@ -158,7 +244,7 @@ fn install(
         }
         _ => Entry::of(generation),
     };
-    let before = running()?;
+    let before = runs(state, generation)?;
     let older: Vec<Generation> = record
         .current
         .iter()
@@ -175,28 +261,23 @@ fn install(
         state.write(record)?;
     }
     watch(Step::Script);
-    let ran = match &before {
-        // Installed under its other suffix, after a repair: to be left so.
-        Some(suffix) if *suffix == generation.spare_suffix() => script_as(state, lock, generation, suffix)?,
-        _ => script(&state.scripts(&entry), lock)?,
+    let notes = match have_it(state, lock, &entry, generation, watch)? {
+        Ok(notes) => notes,
+        // It runs, and only what it replaced could not be taken away: the comparison tells.
+        Err(said) if runs(state, generation)? => said.lines().map(str::to_owned).collect(),
+        Err(said) => return Err(refused(state, lock, record, generation, &said)),
     };
-    let after = running()?;
-    let is = |suffix: &Option<String>| {
-        suffix.as_ref().is_some_and(|s| s == generation.suffix() || *s == generation.spare_suffix())
-    };
-    if !ran.success && !is(&after) {
-        return Err(refused(state, lock, record, generation, &ran.stderr));
-    }
     watch(Step::Record);
     if record.current.as_ref() != Some(&entry) || record.pending.is_some() {
         record.settle(entry.clone(), back);
         state.write(record)?;
     }
-    let notes = ran.stderr.lines().map(str::to_owned).collect();
+    watch(Step::Retire);
+    retire(state, generation.target, &older.iter().collect::<Vec<_>>())?;
     let (mended, left) = mend(state, lock, generation, &older, watch)?;
     watch(Step::Prune);
     state.prune(record)?;
-    Ok(Installed { entry, changed: !is(&before), recovered: false, notes, mended, left })
+    Ok(Installed { entry, changed: !before, recovered: false, notes, mended, left })
 }
 
 fn script(folder: &Path, lock: &Lock) -> Result<command::Ran, NodeError> {
@@ -214,10 +295,14 @@ fn refused(
     said: &str,
 ) -> NodeError {
     record.pending = None;
-    let old = record.current.as_ref().map(|current| (current, script(&state.scripts(current), lock)));
+    let again = |current: &Entry| -> Result<bool, NodeError> {
+        let old = state.load(current)?;
+        Ok(have_it(state, lock, current, &old, &mut |_| {})?.is_ok())
+    };
+    let old = record.current.as_ref().map(|current| (current, again(current)));
     let mut running = match old {
         None => "nothing is installed".to_owned(),
-        Some((current, Ok(ran))) if ran.success => {
+        Some((current, Ok(true))) => {
             format!("{} runs on", current.generation.get(..8).unwrap_or_default())
         }
         Some((current, _)) => {
@@ -245,7 +330,7 @@ fn mend(
     let mut found: Vec<Difference> = Vec::new();
     for round in 0..ROUNDS {
         watch(Step::Audit);
-        let Audit { differences, .. } = audit::audit(generation, older)?;
+        let Audit { differences, .. } = audit::audit_at(generation, older, state.place())?;
         let ours = differences.iter().any(|d| d.remedy != Remedy::Operator);
         for difference in &differences {
             if !found.contains(difference) {
@@ -283,8 +368,18 @@ fn mend_once(
             Remedy::Recreate(device) => {
                 command::run("ip", &["link", "delete", "dev", device], None, None)?;
             }
-            Remedy::Apply | Remedy::Reinstall | Remedy::Rebase(_) | Remedy::Operator => {}
+            Remedy::Apply | Remedy::Reinstall | Remedy::Reload | Remedy::Rebase(_) | Remedy::Operator => {}
         }
+    }
+    if let Some(program) = generation.program() {
+        let how = if has(|r| matches!(r, Remedy::Reload)) {
+            How::Reload
+        } else if has(|r| matches!(r, Remedy::Reinstall)) {
+            How::Again
+        } else {
+            How::Keep
+        };
+        return bring(state, program, how, &mut |_| {}).map(drop);
     }
     rebase(state, generation, differences)?;
     let runs = running()?.unwrap_or_default();

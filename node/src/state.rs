@@ -3,6 +3,7 @@
 //! `state.json` is the pointer: it is replaced as a whole by a rename, so it always says one thing or the next. The
 //! generations' own folders never change once they have their names.
 
+use crate::ebpf::bring::Place;
 use crate::error::NodeError;
 use crate::generation::{self, Generation};
 use nix::fcntl::{Flock, FlockArg};
@@ -24,6 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub struct State {
     root: PathBuf,
+    place: Place,
 }
 
 /// What `state.json` holds.
@@ -127,7 +129,19 @@ impl State {
 
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), place: Place::usual() }
+    }
+
+    /// The same with programs and maps kept at another place than usual.
+    #[must_use]
+    pub fn with_place(self, place: Place) -> Self {
+        Self { place, ..self }
+    }
+
+    /// Where programs and maps are kept.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
     #[must_use]

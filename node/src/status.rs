@@ -2,8 +2,10 @@
 
 use crate::audit::{self, Snapshot};
 use crate::command;
+use crate::ebpf::{bring, pins};
 use crate::error::NodeError;
-use crate::state::{Entry, State};
+use crate::generation::Program;
+use crate::state::{Entry, Record, State};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -83,6 +85,11 @@ impl Installed {
 pub fn status(state: &State) -> Result<Status, NodeError> {
     let record = state.read()?;
     let generation = record.current.as_ref().map(|entry| state.load(entry)).transpose()?;
+    if let Some(generation) = &generation
+        && let Some(program) = generation.program()
+    {
+        return ebpf(state, &record, program, &generation.names);
+    }
     let snapshot = Snapshot::ruleset()?;
     let kernel = audit::running(&snapshot).map(|(slot, suffix)| Kernel {
         recorded: generation.as_ref().is_some_and(|g| suffix == g.suffix() || suffix == g.spare_suffix()),
@@ -91,15 +98,43 @@ pub fn status(state: &State) -> Result<Status, NodeError> {
     });
     let names = generation.map(|g| g.names).unwrap_or_default();
     let (rules, drops) = if snapshot.has_table() { counters(&names)? } else { Default::default() };
-    Ok(Status {
-        format_version: "1.0",
-        installed: record.current.as_ref().map(Installed::of),
-        earlier: record.earlier.iter().map(Installed::of).collect(),
-        interrupted: record.pending.as_ref().map(|pending| Installed::of(&pending.to)),
-        kernel,
-        rules,
-        drops,
-    })
+    Ok(Status::new(&record, kernel, (rules, drops)))
+}
+
+/// The same of a node whose generation is of the eBPF target.
+fn ebpf(
+    state: &State,
+    record: &Record,
+    program: &Program,
+    written: &BTreeMap<String, String>,
+) -> Result<Status, NodeError> {
+    let pins = &state.place().pins;
+    let Some(running) = bring::running(state.place())? else {
+        return Ok(Status::new(record, None, Default::default()));
+    };
+    let suffix = running.generation.as_deref().and_then(|digest| digest.get(..8)).unwrap_or("unknown");
+    let kernel = Kernel {
+        suffix: suffix.to_owned(),
+        slot: u8::try_from(running.slot).unwrap_or_default(),
+        recorded: running.generation.as_deref() == Some(&program.listing.generation),
+    };
+    let named = |map: &str, names: &BTreeMap<u32, String>| -> Result<Vec<Count>, NodeError> {
+        let counted = pins::counters(pins, map)?;
+        let mut out: Vec<Count> = names
+            .iter()
+            .map(|(number, name)| {
+                let count = counted.get(number).copied().unwrap_or_default();
+                let name = written
+                    .get(name)
+                    .map_or_else(|| name.strip_prefix("rule_").unwrap_or(name), String::as_str);
+                Count { name: name.to_owned(), packets: count.packets, bytes: count.bytes }
+            })
+            .collect();
+        out.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(out)
+    };
+    let counts = (named("rules", &program.listing.rules)?, named("reasons", &program.listing.reasons)?);
+    Ok(Status::new(record, Some(kernel), counts))
 }
 
 fn counters(names: &BTreeMap<String, String>) -> Result<(Vec<Count>, Vec<Count>), NodeError> {
@@ -129,6 +164,18 @@ fn counters(names: &BTreeMap<String, String>) -> Result<(Vec<Count>, Vec<Count>)
 }
 
 impl Status {
+    fn new(record: &Record, kernel: Option<Kernel>, (rules, drops): (Vec<Count>, Vec<Count>)) -> Self {
+        Self {
+            format_version: "1.0",
+            installed: record.current.as_ref().map(Installed::of),
+            earlier: record.earlier.iter().map(Installed::of).collect(),
+            interrupted: record.pending.as_ref().map(|pending| Installed::of(&pending.to)),
+            kernel,
+            rules,
+            drops,
+        }
+    }
+
     /// Whether the kernel runs what is on record.
     #[must_use]
     pub fn ok(&self) -> bool {

@@ -3,9 +3,9 @@
 use crate::cli::Kept;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{self, Out};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use node::NodeError;
-use node::generation::Generation;
+use node::generation::{Generation, Target};
 use node::install::{self, Installed, Step};
 use node::state::State;
 use std::collections::BTreeSet;
@@ -14,8 +14,8 @@ use tracing::info;
 
 /// Install a generation on this node, or mend the current one (needs root)
 ///
-/// Verifies the files against the manifest, keeps them, lets their own apply.sh install them, compares the result with
-/// what it should be and mends what is not. The old generation or the new one runs at every moment; a call that was cut
+/// Verifies the files against the manifest, keeps them, installs them (nft: by their own apply.sh; ebpf: programs and maps),
+/// compares the result with what it should be and mends what is not. The old generation or the new one runs at every moment; a call that was cut
 /// short is finished by the next. Without DIR the current generation is installed again: after a reboot, or to mend it.
 #[derive(Debug, Args)]
 pub struct ApplyArgs {
@@ -25,6 +25,9 @@ pub struct ApplyArgs {
     /// Which node this is [default: the one with this host's name, or the only one]
     #[arg(long, value_name = "NODE", requires = "dir")]
     node: Option<String>,
+    /// Of a node that was built for several targets, which [default: nft]
+    #[arg(long, value_name = "TARGET", requires = "dir")]
+    target: Option<Installs>,
     /// Gateway nodes whose instances are dead: others take their connections. Without it all of DIR's are alive but those
     /// that it was built without
     #[arg(long, value_name = "NODE", value_delimiter = ',')]
@@ -33,10 +36,30 @@ pub struct ApplyArgs {
     kept: Kept,
 }
 
+/// Targets that a node can install.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Installs {
+    /// nftables and iproute2
+    Nft,
+    /// Programs at tc, and maps
+    Ebpf,
+}
+
+impl From<Installs> for Target {
+    fn from(target: Installs) -> Self {
+        match target {
+            Installs::Nft => Self::Nft,
+            Installs::Ebpf => Self::Ebpf,
+        }
+    }
+}
+
 pub fn run(args: &ApplyArgs) -> Outcome {
     let state = State::new(&args.kept.state);
     let mut generation = match &args.dir {
-        Some(dir) => Some(Generation::open(dir, args.node.as_deref()).map_err(failure)?),
+        Some(dir) => Some(
+            Generation::open_for(dir, args.node.as_deref(), args.target.map(Into::into)).map_err(failure)?,
+        ),
         None if args.down.is_empty() => None,
         None => Some(install::current(&state).map_err(failure)?),
     };

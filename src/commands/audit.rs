@@ -1,6 +1,6 @@
 //! `audit [DIR]`: what the kernel has against what the artifacts say.
 
-use super::apply::failure;
+use super::apply::{Installs, failure};
 use crate::cli::{Answer, Kept};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::Out;
@@ -22,6 +22,9 @@ pub struct AuditArgs {
     /// Which node this is [default: the one with this host's name, or the only one]
     #[arg(long, value_name = "NODE", requires = "dir")]
     node: Option<String>,
+    /// Of a node that was built for several targets, which [default: nft]
+    #[arg(long, value_name = "TARGET", requires = "dir")]
+    target: Option<Installs>,
     #[command(flatten)]
     kept: Kept,
     /// How to show it
@@ -33,7 +36,8 @@ pub fn run(args: &AuditArgs) -> Outcome {
     let state = State::new(&args.kept.state);
     let audit = match &args.dir {
         Some(dir) => {
-            let generation = Generation::open(dir, args.node.as_deref()).map_err(failure)?;
+            let generation = Generation::open_for(dir, args.node.as_deref(), args.target.map(Into::into))
+                .map_err(failure)?;
             audit::audit(&generation, &[]).map_err(failure)?
         }
         None => install::audit(&state).map_err(failure)?,

@@ -1,6 +1,6 @@
 //! `doctor`: what on this machine stands in the way.
 
-use super::apply::failure;
+use super::apply::{Installs, failure};
 use crate::cli::{Answer, Kept};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::Out;
@@ -21,6 +21,9 @@ pub struct DoctorArgs {
     /// Which node this is [default: the one with this host's name, or the only one]
     #[arg(long, value_name = "NODE", requires = "dir")]
     node: Option<String>,
+    /// Of a node that was built for several targets, which [default: nft]
+    #[arg(long, value_name = "TARGET", requires = "dir")]
+    target: Option<Installs>,
     #[command(flatten)]
     kept: Kept,
     /// How to show it
@@ -30,7 +33,9 @@ pub struct DoctorArgs {
 
 pub fn run(args: &DoctorArgs) -> Outcome {
     let generation = match &args.dir {
-        Some(dir) => Some(Generation::open(dir, args.node.as_deref()).map_err(failure)?),
+        Some(dir) => Some(
+            Generation::open_for(dir, args.node.as_deref(), args.target.map(Into::into)).map_err(failure)?,
+        ),
         None => {
             let state = State::new(&args.kept.state);
             let record = state.read().map_err(failure)?;

@@ -45,6 +45,8 @@ pub(crate) enum Remedy {
     Apply,
     /// It lies in what a generation stages once: the generation is installed again beside itself.
     Reinstall,
+    /// The program itself: it is loaded again.
+    Reload,
     /// Commands that take away what is ours and should not be there.
     Remove(Vec<Vec<String>>),
     /// A VXLAN device with attributes that cannot be changed.

@@ -11,6 +11,7 @@ pub(crate) use compare::Remedy;
 pub(crate) use rules::running;
 pub(crate) use snapshot::Snapshot;
 
+use crate::ebpf::bring::Place;
 use crate::error::NodeError;
 use crate::generation::{Devices, Generation};
 use crate::state::Entry;
@@ -74,6 +75,17 @@ impl Audit {
 /// # Errors
 /// A tool is missing or refuses, or no scratch namespace can be made.
 pub fn audit(generation: &Generation, older: &[Generation]) -> Result<Audit, NodeError> {
+    audit_at(generation, older, &Place::usual())
+}
+
+/// The same with programs and maps kept at another place than usual.
+///
+/// # Errors
+/// As [`audit`].
+pub fn audit_at(generation: &Generation, older: &[Generation], place: &Place) -> Result<Audit, NodeError> {
+    if let Some(program) = generation.program() {
+        return Ok(Audit::new(generation, crate::ebpf::audit::audit(place, program)?));
+    }
     let devices = generation.devices();
     let Some((slot, suffix)) = running(&Snapshot::generation()?) else {
         return Ok(Audit::new(generation, vec![other(generation, None)]));

@@ -41,6 +41,13 @@ pub(super) fn tools() -> Vec<Finding> {
             }
         }
     }
+    out.extend(system());
+    out
+}
+
+/// The kernel's version, and what this process may do.
+pub(super) fn system() -> Vec<Finding> {
+    let mut out = Vec::new();
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let running = version(&release);
     if !running.is_empty() && running.as_slice() < LINUX.as_slice() {

@@ -181,7 +181,8 @@ fn reached(
 }
 
 fn ours(object: &Value) -> bool {
-    text_of(object, "table") == "partywall" && matches!(text_of(object, "family").as_str(), "inet" | "arp")
+    matches!(text_of(object, "table").as_str(), "partywall" | "partywall_closed")
+        && matches!(text_of(object, "family").as_str(), "inet" | "arp")
 }
 
 fn table(object: &Value) -> String {

@@ -3,10 +3,12 @@
 
 mod features;
 mod filters;
+mod programs;
 mod system;
 
+use crate::ebpf::bring::Place;
 use crate::error::NodeError;
-use crate::generation::Generation;
+use crate::generation::{Generation, Program};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -56,6 +58,11 @@ pub struct Doctor {
 /// # Errors
 /// A tool that is there refuses.
 pub fn doctor(generation: Option<&Generation>, root: &Path) -> Result<Doctor, NodeError> {
+    if let Some(generation) = generation
+        && let Some(program) = generation.program()
+    {
+        return ebpf(generation, program, root);
+    }
     let mut findings = features::tools();
     let complete = !findings.iter().any(|f| f.severity == Severity::Error);
     findings.extend(system::networkd(root));
@@ -68,6 +75,21 @@ pub fn doctor(generation: Option<&Generation>, root: &Path) -> Result<Doctor, No
         if let Some(generation) = generation {
             findings.extend(system::devices(generation)?);
         }
+    }
+    findings.sort();
+    findings.dedup();
+    Ok(Doctor { format_version: "1.0", findings })
+}
+
+/// The same for a generation of the eBPF target: it needs other things, and what others do in nftables never meets what its
+/// programs take.
+fn ebpf(generation: &Generation, program: &Program, root: &Path) -> Result<Doctor, NodeError> {
+    let mut findings = programs::tools();
+    findings.extend(features::system());
+    findings.extend(system::network_manager(root));
+    if !findings.iter().any(|f| f.severity == Severity::Error) {
+        findings.extend(programs::kernel(&Place::usual(), program)?);
+        findings.extend(system::devices(generation)?);
     }
     findings.sort();
     findings.dedup();

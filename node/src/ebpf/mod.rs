@@ -1,12 +1,22 @@
 //! The eBPF target on a machine: the program loaded, generations prepared beside the one that runs, and switched by one write.
 
+pub mod attach;
+pub(crate) mod audit;
+pub mod base;
+pub mod bring;
+mod closed;
+mod local;
 pub mod pins;
+pub mod slots;
+pub mod tcx;
 
 use backends::ebpf::OBJECT;
 use backends::ebpf::image::Image;
 use backends::ebpf::schema::Map;
 use libbpf_rs::libbpf_sys::bpf_map_create_opts;
-use libbpf_rs::{MapCore as _, MapFlags, MapHandle, MapType, Object, ObjectBuilder, ProgramInput};
+use libbpf_rs::{
+    MapCore as _, MapFlags, MapHandle, MapType, Object, ObjectBuilder, PrintLevel, ProgramInput,
+};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
@@ -17,6 +27,13 @@ pub enum EbpfError {
     Kernel { step: String, source: libbpf_rs::Error },
     #[error("the object has no {0}")]
     Missing(String),
+    #[error("{step}: {source}")]
+    Files { step: String, source: std::io::Error },
+    #[error("{0}")]
+    Tool(String),
+    /// The machine is not as it has to be; the message says what to do.
+    #[error("{0}")]
+    Machine(String),
 }
 
 type Result<T> = std::result::Result<T, EbpfError>;
@@ -24,6 +41,22 @@ type Result<T> = std::result::Result<T, EbpfError>;
 pub(crate) fn kernel(step: impl Into<String>) -> impl FnOnce(libbpf_rs::Error) -> EbpfError {
     let step = step.into();
     |source| EbpfError::Kernel { step, source }
+}
+
+/// Has libbpf's own words logged, not printed.
+pub(crate) fn quiet() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    fn told(level: PrintLevel, text: String) {
+        let text = text.trim_end();
+        match level {
+            PrintLevel::Debug => tracing::trace!(target: "libbpf", "{text}"),
+            // What matters of it is in the error that is returned.
+            PrintLevel::Info | PrintLevel::Warn => tracing::debug!(target: "libbpf", "{text}"),
+        }
+    }
+    ONCE.call_once(|| {
+        libbpf_rs::set_print(Some((PrintLevel::Debug, told)));
+    });
 }
 
 /// What only the machine knows: the kernel's numbers of devices, by the numbers that they have in the images. Number 0 is the
@@ -62,7 +95,22 @@ impl Loaded {
     /// # Errors
     /// The kernel refuses the program; the message holds what its verifier says.
     pub fn new() -> Result<Self> {
-        let open = ObjectBuilder::default().open_memory(OBJECT).map_err(kernel("reading the object"))?;
+        Self::sized(None)
+    }
+
+    /// The same with room for so many connections, instead of as many as the object says.
+    ///
+    /// # Errors
+    /// The kernel refuses the program; the message holds what its verifier says.
+    pub fn sized(connections: Option<u32>) -> Result<Self> {
+        let mut open = ObjectBuilder::default().open_memory(OBJECT).map_err(kernel("reading the object"))?;
+        if let Some(most) = connections {
+            for mut map in open.maps_mut().filter(|m| {
+                ["connections", "aliases", "opened", "told", "fragments"].iter().any(|n| m.name() == *n)
+            }) {
+                map.set_max_entries(most).map_err(kernel("the connections"))?;
+            }
+        }
         Ok(Self { object: open.load().map_err(kernel("loading the program"))? })
     }
 
@@ -125,7 +173,7 @@ impl Loaded {
                     &local
                 }
             };
-            let inner = inner(map, image)?;
+            let inner = inner(map.name(), image)?;
             let outer = self.map(map.name())?;
             let fd = inner.as_fd().as_raw_fd().to_ne_bytes();
             outer
@@ -202,14 +250,14 @@ pub fn run(
 }
 
 /// One map of a generation, filled.
-fn inner(map: Map, image: &Image) -> Result<MapHandle> {
-    let step = || format!("the map {}", map.name());
+fn inner(map: &str, image: &Image) -> Result<MapHandle> {
+    let step = || format!("the map {map}");
     let opts = bpf_map_create_opts {
         sz: size_of::<bpf_map_create_opts>().try_into().unwrap_or_default(),
         map_flags: image.flags,
         ..Default::default()
     };
-    let name = format!("pw_{}", map.name());
+    let name = format!("pw_{map}");
     let name: String = name.chars().take(15).collect();
     let kind = MapType::from(image.kind);
     let made =

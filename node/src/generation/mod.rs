@@ -1,6 +1,9 @@
 //! What `build` made for one node, read back and verified before anything is done with it.
 
+mod ebpf;
 mod manifest;
+
+pub use ebpf::Program;
 
 use crate::error::NodeError;
 use backends::Artifact;
@@ -32,10 +35,48 @@ const MOST: u64 = 1 << 30;
 /// Letters of the suffix of a generation's names.
 const SUFFIX: usize = 8;
 
+/// What installs a node's files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Target {
+    /// nftables and iproute2, by `apply.sh`.
+    Nft,
+    /// Programs at devices and their maps.
+    Ebpf,
+}
+
+impl Target {
+    const ALL: [Self; 2] = [Self::Nft, Self::Ebpf];
+
+    /// The folder of its files in a node's own.
+    #[must_use]
+    pub fn folder(self) -> &'static str {
+        match self {
+            Self::Nft => "nft",
+            Self::Ebpf => "ebpf",
+        }
+    }
+
+    /// What a folder without one of which could not be installed to its end.
+    fn parts(self) -> &'static [&'static str] {
+        match self {
+            Self::Nft => &PARTS,
+            Self::Ebpf => &ebpf::PARTS,
+        }
+    }
+
+    fn script(self) -> &'static str {
+        match self {
+            Self::Nft => SCRIPT,
+            Self::Ebpf => ebpf::SCRIPT,
+        }
+    }
+}
+
 /// One node's files, each as its digest in the manifest says.
 #[derive(Debug, Clone)]
 pub struct Generation {
     pub node: String,
+    pub target: Target,
     pub project: String,
     /// The digest over the project's sources.
     pub build: String,
@@ -51,8 +92,10 @@ pub struct Generation {
     pub instances: Vec<String>,
     /// Rule's name as emitted → as written.
     pub names: BTreeMap<String, String>,
-    /// Name in the node's `nft` folder → content.
+    /// Path in the node's folder of the target → content.
     files: BTreeMap<String, Vec<u8>>,
+    /// What the files say, for the eBPF target.
+    program: Option<Program>,
     written: BTreeMap<String, String>,
 }
 
@@ -72,6 +115,14 @@ impl Generation {
     /// # Errors
     /// There is no manifest, it cannot be used or does not have the node, or a file is missing or not as the manifest says.
     pub fn open(dir: &Path, node: Option<&str>) -> Result<Self, NodeError> {
+        Self::open_for(dir, node, None)
+    }
+
+    /// The same for a target. Without one it is the one that the node was built for; nft, should it be both.
+    ///
+    /// # Errors
+    /// As [`Generation::open`], or the node was built for another target.
+    pub fn open_for(dir: &Path, node: Option<&str>, target: Option<Target>) -> Result<Self, NodeError> {
         let (root, inside) = root(dir)?;
         let path = root.join(MANIFEST);
         let manifest = manifest::read(&path)?;
@@ -88,13 +139,27 @@ impl Generation {
         };
         let node = choose(&manifest, wanted, dir)?;
         let entry = manifest.nodes.get(&node).cloned().unwrap_or_default();
-        let files = files(&root, &path, &node, &entry)?;
-        Self::new(manifest, node, &path, files)
+        let has = |target: &Target| {
+            let start = format!("{node}/{}/", target.folder());
+            entry.files.keys().any(|file| file.starts_with(&start))
+        };
+        let built: Vec<Target> = Target::ALL.into_iter().filter(has).collect();
+        let target = match (target, built.first()) {
+            (Some(target), _) if built.contains(&target) => target,
+            (Some(target), _) => {
+                let what = format!("it has nothing for the target {} on {node}", target.folder());
+                return Err(NodeError::manifest(&path, what));
+            }
+            (None, first) => first.copied().unwrap_or(Target::Nft),
+        };
+        let files = files(&root, &path, &node, target, &entry)?;
+        Self::new(manifest, node, target, &path, files)
     }
 
     fn new(
         manifest: Manifest,
         node: String,
+        target: Target,
         path: &Path,
         files: BTreeMap<String, Vec<u8>>,
     ) -> Result<Self, NodeError> {
@@ -103,19 +168,24 @@ impl Generation {
             hasher.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
             hasher.update(part);
         }
-        let script = files.get(SCRIPT).map(|bytes| String::from_utf8_lossy(bytes)).unwrap_or_default();
+        let name = target.script();
+        let script = files.get(name).map(|bytes| String::from_utf8_lossy(bytes)).unwrap_or_default();
         let digest = script
             .lines()
             .find_map(|line| line.strip_prefix("# partywall generation "))
             .filter(|digest| is_digest(digest))
-            .ok_or_else(|| NodeError::manifest(path, format!("{SCRIPT} of {node} names no generation")))?
+            .ok_or_else(|| NodeError::manifest(path, format!("{name} of {node} names no generation")))?
             .to_owned();
-        let suffix = assignment(&script, "SUFFIX");
-        if suffix.is_empty() || digest.get(..SUFFIX) != Some(suffix) {
-            return Err(NodeError::manifest(
-                path,
-                format!("{SCRIPT} of {node} belongs to another generation"),
-            ));
+        let program = match target {
+            Target::Nft => None,
+            Target::Ebpf => Some(Program::read(&files).map_err(|what| NodeError::manifest(path, what))?),
+        };
+        let said = match &program {
+            None => assignment(&script, "SUFFIX"),
+            Some(program) => program.listing.generation.get(..SUFFIX).unwrap_or_default(),
+        };
+        if said.is_empty() || digest.get(..SUFFIX) != Some(said) {
+            return Err(NodeError::manifest(path, format!("{name} of {node} belongs to another generation")));
         }
         let entry = manifest.nodes.get(&node).cloned().unwrap_or_default();
         let written = entry.names;
@@ -129,9 +199,17 @@ impl Generation {
             tool: manifest.tool.version,
             digest,
             id: hasher.finalize().to_hex().to_string(),
+            target,
             files,
+            program,
             written,
         })
+    }
+
+    /// What the files say, for the eBPF target.
+    #[must_use]
+    pub fn program(&self) -> Option<&Program> {
+        self.program.as_ref()
     }
 
     /// This generation with these gateway nodes' instances dead and all others alive: as `build --down` would have made it.
@@ -149,7 +227,13 @@ impl Generation {
                 bytes: bytes.clone(),
             })
             .collect();
-        let files = live::with_down(&files, &self.instances, down).map_err(|e| strange(e.to_string()))?;
+        let files = match self.target {
+            Target::Nft => {
+                live::with_down(&files, &self.instances, down).map_err(|e| strange(e.to_string()))?
+            }
+            Target::Ebpf => backends::ebpf::live::with_down(&self.files, &self.instances, down)
+                .map_err(|e| strange(e.to_string()))?,
+        };
         let manifest = Manifest {
             format_version: "1.0".into(),
             project: self.project.clone(),
@@ -165,8 +249,9 @@ impl Generation {
                 },
             )]),
         };
-        let files = files.into_iter().map(|file| (file.path, file.bytes)).collect();
-        Self::new(manifest, self.node.clone(), Path::new(&self.node), files)
+        let inside = |path: String| path.strip_prefix("ebpf/").map_or(path.clone(), str::to_owned);
+        let files = files.into_iter().map(|file| (inside(file.path), file.bytes)).collect();
+        Self::new(manifest, self.node.clone(), self.target, Path::new(&self.node), files)
     }
 
     /// What this generation's names in nft end in.
@@ -186,7 +271,7 @@ impl Generation {
     /// The files' names and contents with every name under `suffix`.
     fn renamed(&self, suffix: &str) -> BTreeMap<String, Vec<u8>> {
         let own = self.suffix();
-        if suffix == own {
+        if suffix == own || self.target == Target::Ebpf {
             return self.files.clone();
         }
         let (from, to) = (format!("_{own}"), format!("_{suffix}"));
@@ -216,15 +301,17 @@ impl Generation {
     /// # Errors
     /// It cannot be written.
     pub(crate) fn keep(&self, root: &Path) -> Result<(), NodeError> {
-        let folder = root.join(&self.node).join("nft");
-        std::fs::create_dir_all(&folder)
-            .map_err(NodeError::io(format!("cannot make {}", folder.display())))?;
+        let target = self.target.folder();
+        let folder = root.join(&self.node).join(target);
+        let inner = folder.join("maps");
+        let made = if self.target == Target::Ebpf { &inner } else { &folder };
+        std::fs::create_dir_all(made).map_err(NodeError::io(format!("cannot make {}", made.display())))?;
         self.write(&folder, self.suffix())?;
         let files = self
             .files
             .iter()
             .map(|(name, bytes)| {
-                (format!("{}/nft/{name}", self.node), blake3::hash(bytes).to_hex().to_string())
+                (format!("{}/{target}/{name}", self.node), blake3::hash(bytes).to_hex().to_string())
             })
             .collect();
         let entry = Node { files, names: self.written.clone(), instances: self.instances.clone() };
@@ -238,7 +325,7 @@ impl Generation {
         };
         let bytes = serde_json::to_vec_pretty(&manifest).unwrap_or_default();
         write_synced(&root.join(MANIFEST), &bytes)?;
-        for made in [&folder, &root.join(&self.node), root] {
+        for made in [made, &folder, &root.join(&self.node), root] {
             sync_folder(made)?;
         }
         Ok(())
@@ -246,6 +333,9 @@ impl Generation {
 
     /// The devices that these files take for granted, as the script and the batch name them.
     pub(crate) fn devices(&self) -> Devices {
+        if let Some(program) = &self.program {
+            return program.devices();
+        }
         let text =
             |name: &str| self.files.get(name).map(|bytes| String::from_utf8_lossy(bytes)).unwrap_or_default();
         let script = text(SCRIPT);
@@ -260,6 +350,9 @@ impl Generation {
 
     /// Addresses that VXLAN devices are to send from.
     pub(crate) fn vteps(&self) -> BTreeSet<String> {
+        if let Some(program) = &self.program {
+            return BTreeSet::from([program.listing.underlay.vtep.clone()]);
+        }
         let local = |line: &String| {
             let mut words = line.split_whitespace().skip_while(|word| *word != "local");
             words.nth(1).map(str::to_owned)
@@ -322,12 +415,13 @@ fn files(
     root: &Path,
     manifest: &Path,
     node: &str,
+    target: Target,
     entry: &Node,
 ) -> Result<BTreeMap<String, Vec<u8>>, NodeError> {
     let mut out = BTreeMap::new();
     for (path, digest) in &entry.files {
-        let name = match inside(path, node) {
-            Inside::Nft(name) => name,
+        let name = match inside(path, node, target) {
+            Inside::Here(name) => name,
             Inside::OtherTarget => continue,
             Inside::Outside => {
                 return Err(NodeError::manifest(
@@ -339,30 +433,30 @@ fn files(
         if !is_digest(digest) {
             return Err(NodeError::manifest(manifest, format!("the digest of {path} is no digest")));
         }
-        let file = root.join(node).join("nft").join(name);
+        let file = root.join(node).join(target.folder()).join(&name);
         let bytes = read_plain(&file, MOST)?;
         if blake3::hash(&bytes).to_hex().as_str() != digest {
             return Err(NodeError::Digest { path: file });
         }
-        out.insert(name.to_owned(), bytes);
+        out.insert(name, bytes);
     }
-    match PARTS.iter().find(|part| !out.contains_key(**part)) {
+    match target.parts().iter().find(|part| !out.contains_key(**part)) {
         Some(part) => Err(NodeError::manifest(
             manifest,
-            format!("it lists no {node}/nft/{part}; build the project again"),
+            format!("it lists no {node}/{}/{part}; build the project again", target.folder()),
         )),
         None => Ok(out),
     }
 }
 
-enum Inside<'a> {
-    Nft(&'a str),
+enum Inside {
+    Here(String),
     OtherTarget,
     Outside,
 }
 
-/// Where a path of the manifest lies. What is joined to a folder later is one plain name.
-fn inside<'a>(path: &'a str, node: &str) -> Inside<'a> {
+/// Where a path of the manifest lies. What is joined to a folder later are plain names.
+fn inside(path: &str, node: &str, target: Target) -> Inside {
     let plain = |name: &str| {
         !name.starts_with('.') && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
     };
@@ -371,7 +465,11 @@ fn inside<'a>(path: &'a str, node: &str) -> Inside<'a> {
         return Inside::Outside;
     }
     match parts.as_slice() {
-        [folder, "nft", name] if *folder == node => Inside::Nft(name),
+        [folder, of, name] if *folder == node && *of == target.folder() => Inside::Here((*name).to_owned()),
+        [folder, "ebpf", "maps", name] if *folder == node && target == Target::Ebpf => {
+            Inside::Here(format!("maps/{name}"))
+        }
+        [folder, of, ..] if *folder == node && *of == target.folder() => Inside::Outside,
         [folder, _, ..] if *folder == node => Inside::OtherTarget,
         _ => Inside::Outside,
     }
