@@ -1,8 +1,8 @@
 //! The program runs in the kernel on packets of every pair of classes, without devices (BPF_PROG_TEST_RUN), and does with each what
 //! `eval` says: verdict, reason, way, rewritten headers and checksums.
 //!
-//! Needs root; where the kernel does not load programs this says `SKIPPED` and why. `PARTYWALL_EBPF=PROJECTS[,SEED]` sets how many
-//! random projects there are.
+//! Needs root; where the kernel does not load programs this says `SKIPPED` and why. `PARTYWALL_EBPF=PROJECTS[,SEED]`,
+//! `PARTYWALL_EBPF_PACKETS=PACKETS[,SEED]` and `PARTYWALL_EBPF_FRAMES=FRAMES[,SEED]` set how much is run.
 
 #![expect(
     clippy::unwrap_used,
@@ -12,6 +12,8 @@
     reason = "a test that fails says where"
 )]
 
+#[path = "ebpf/ends.rs"]
+mod ends;
 #[path = "injection/frames.rs"]
 #[expect(dead_code, reason = "each test uses a part")]
 mod frames;
@@ -20,12 +22,17 @@ mod frames;
 mod generate;
 #[path = "ebpf/machine.rs"]
 mod machine;
+#[path = "ebpf/mutate.rs"]
+mod mutate;
 #[path = "ebpf/oracle.rs"]
 mod oracle;
 #[path = "lab/support.rs"]
 #[expect(dead_code, reason = "each test uses a part")]
 mod support;
+#[path = "ebpf/told.rs"]
+mod told;
 
+use backends::linux::Dialect;
 use compiler::{SourceFile, compile};
 use lang::ast::Date;
 use lang::diag::Severity;
@@ -33,6 +40,8 @@ use lang::source::Sources;
 use machine::Machine;
 use partywall_node::ebpf::Loaded;
 use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use support::Project;
 
 /// Whether programs can be loaded here; else it says why not, and fails where that is required.
@@ -56,18 +65,49 @@ fn clean(text: &str) -> Option<Project> {
         parsed.diagnostics.iter().chain(&compilation.diagnostics).any(|d| d.severity == Severity::Error);
     let p = Project { sources, compiled: compilation.compiled };
     let nodes = p.compiled.model.nodes.ids();
-    let emitted = nodes.into_iter().all(|n| backends::linux::lower(&p.compiled, &p.sources, n, &[]).is_ok());
+    let emitted = nodes
+        .into_iter()
+        .all(|n| backends::linux::lower(&p.compiled, &p.sources, Dialect::EBPF, n, &[]).is_ok());
     (!wrong && emitted).then_some(p)
 }
 
-/// Every pair of classes on every node of a project; returns how many packets ran.
+/// Every pair of ends on every node of a project; returns how many packets ran.
 fn compare(machine: &mut Machine, project: &Project, name: &str) -> u64 {
-    let c = &project.compiled;
-    let mut ran = 0;
-    for node in c.model.nodes.ids() {
-        ran += oracle::node(machine, project, node, name);
-    }
-    ran
+    let nodes = project.compiled.model.nodes.ids();
+    nodes.into_iter().map(|node| oracle::node(machine, project, node, name)).sum()
+}
+
+/// So many random projects, each given to one of a few machines at a time: most of the time goes into waiting for the kernel to give
+/// up an older generation. Returns the sum of what `each` says.
+fn projects(count: u64, first: u64, each: impl Fn(&mut Machine, &Project, u64) -> u64 + Sync) -> u64 {
+    let (next, left) = (AtomicU64::new(first), AtomicI64::new(i64::try_from(count).unwrap()));
+    std::thread::scope(|scope| {
+        let worker = || {
+            let mut machine = Machine::new();
+            let mut ran = 0;
+            while left.fetch_sub(1, Ordering::Relaxed) > 0 {
+                let (seed, project) = loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if let Some(project) = clean(&generate::project(seed)) {
+                        break (seed, project);
+                    }
+                };
+                ran += each(&mut machine, &project, seed);
+            }
+            ran
+        };
+        let workers: Vec<_> = (0..WORKERS).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().map(|w| w.join().unwrap()).sum()
+    })
+}
+
+const WORKERS: usize = 4;
+
+/// Two numbers of an environment variable, for how much a test does and from which seed on.
+fn extent(variable: &str, default: (u64, u64)) -> (u64, u64) {
+    let Ok(text) = std::env::var(variable) else { return default };
+    let mut parts = text.split(',').map(|part| part.parse::<u64>().unwrap());
+    (parts.next().unwrap(), parts.next().unwrap_or(default.1))
 }
 
 #[test]
@@ -98,19 +138,58 @@ fn random_projects_are_decided_as_eval_says() {
     if !able() {
         return;
     }
-    let text = std::env::var("PARTYWALL_EBPF").unwrap_or_else(|_| "5,17".into());
-    let mut parts = text.split(',').map(|part| part.parse::<u64>().unwrap());
-    let (projects, first) = (parts.next().unwrap(), parts.next().unwrap_or(1));
-    let mut machine = Machine::new();
-    let (mut ran, mut done) = (0, 0);
-    for seed in first.. {
-        if done == projects {
-            break;
-        }
-        let Some(project) = clean(&generate::project(seed)) else { continue };
-        ran += compare(&mut machine, &project, &format!("seed {seed}"));
-        done += 1;
+    let (count, first) = extent("PARTYWALL_EBPF", (5, 17));
+    let ran =
+        projects(count, first, |machine, project, seed| compare(machine, project, &format!("seed {seed}")));
+    println!("{count} projects, {ran} packets");
+    assert!(ran > count * 100, "only {ran} packets");
+}
+
+#[test]
+fn random_packets_are_decided_as_eval_says() {
+    if !able() {
+        return;
     }
-    println!("{done} projects, {ran} packets");
-    assert!(ran > projects * 100, "only {ran} packets");
+    let (packets, first) = extent("PARTYWALL_EBPF_PACKETS", (20_000, 400));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/02-datacenter");
+    let datacenter = support::project(&support::read(&root));
+    let shower = |machine: &mut Machine, project: &Project, name: &str, seed: u64, count: u64| {
+        let mut rng = generate::Rng::new(seed);
+        let nodes: Vec<_> = project.compiled.model.nodes.ids().collect();
+        let each = count.div_ceil(nodes.len() as u64);
+        nodes.iter().map(|node| oracle::random(machine, project, *node, name, &mut rng, each)).sum::<u64>()
+    };
+    let mut ran = shower(&mut Machine::new(), &datacenter, "02-datacenter", first, packets / 4);
+    // At most 20,000 packets of each project.
+    let count = packets.div_ceil(20_000).max(4);
+    ran += projects(count, first, |machine, project, seed| {
+        shower(machine, project, &format!("seed {seed}"), seed, packets.div_ceil(count) * 5 / 4)
+    });
+    println!("{ran} packets");
+    assert!(ran >= packets, "only {ran} packets");
+}
+
+#[test]
+fn damaged_frames_are_classified_or_dropped() {
+    if !able() {
+        return;
+    }
+    let (frames, first) = extent("PARTYWALL_EBPF_FRAMES", (40_000, 900));
+    // At most 100,000 frames of each project.
+    let count = frames.div_ceil(100_000).max(4);
+    let each = frames.div_ceil(count);
+    let tally = Mutex::new(mutate::Tally::default());
+    let ran = projects(count, first, |machine, project, seed| {
+        let found = mutate::shower(machine, project, &format!("seed {seed}"), seed, each);
+        tally.lock().unwrap().add(&found);
+        found.ran()
+    });
+    let tally = tally.into_inner().unwrap();
+    println!("{ran} frames: {tally:?}");
+    assert!(ran >= frames, "only {ran} frames");
+    // Some of each kind, or nothing was shown.
+    assert!(
+        tally.sent * 100 > frames && tally.unclassifiable * 10 > frames && tally.underlay * 30 > frames,
+        "{tally:?}"
+    );
 }

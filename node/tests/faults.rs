@@ -1,6 +1,8 @@
 //! Calls that are killed, refused and cut short, under traffic: the old generation or the new one runs, the next call
 //! finishes, and nothing denied is ever delivered.
 
+#[path = "node/child.rs"]
+mod child;
 #[path = "lab/support.rs"]
 #[expect(dead_code, reason = "each test uses a part")]
 mod lab_support;
@@ -11,6 +13,7 @@ mod support;
 #[path = "node/traffic.rs"]
 mod traffic;
 
+use child::{Child, deadly};
 use pair::{ALWAYS, B, Workload, project, workloads};
 use partywall_node::NodeError;
 use partywall_node::audit::audit;
@@ -19,10 +22,8 @@ use partywall_node::install::{self, Step};
 use partywall_node::state::State;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use support::{able, alone, open, sh};
@@ -68,83 +69,10 @@ fn running(of: [&Generation; 2]) -> usize {
     which.unwrap_or_else(|| panic!("neither runs: {flip}"))
 }
 
-/// A folder with `nft`, `ip` and `bridge` that count their calls in `count` and end everything in their process group at
-/// the call whose number is in `fatal`: before they work (`before`), or after.
-fn deadly(folder: &Path) {
-    for tool in ["nft", "ip", "bridge"] {
-        let real = sh(&format!("command -v {tool}"));
-        let script = format!(
-            r#"#!/bin/sh
-here={here}
-n=$(($(cat $here/count) + 1))
-echo $n >$here/count
-[ ! -e $here/slow ] || sleep 0.05
-if [ $n = "$(cat $here/fatal)" ]; then
-    [ -e $here/before ] || {real} "$@"
-    kill -9 0
-fi
-exec {real} "$@"
-"#,
-            here = folder.display(),
-            real = real.trim()
-        );
-        let path = folder.join(tool);
-        std::fs::write(&path, script).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    }
-    std::fs::write(folder.join("count"), "0").unwrap();
-    std::fs::write(folder.join("fatal"), "0").unwrap();
-}
-
-/// Run by the tests below in a process of its own, never alone: applies, and at a step of its own ends itself as a
-/// `kill -9` would.
+/// Run by the tests below in a process of its own, never alone.
 #[test]
 fn child_that_applies() {
-    let (Ok(dir), Ok(state)) = (std::env::var("FAULT_DIR"), std::env::var("FAULT_STATE")) else { return };
-    let fatal: usize = std::env::var("FAULT_STEP").unwrap().parse().unwrap();
-    let generation = open(dir.as_ref(), "n1");
-    let mut step = 0;
-    let mut watch = |_| {
-        step += 1;
-        if step == fatal {
-            nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL).unwrap();
-        }
-    };
-    let done = install::apply(&State::new(state), Some(&generation), &mut watch);
-    println!("{done:?}");
-    done.unwrap();
-}
-
-struct Child<'a> {
-    dir: &'a Path,
-    state: &'a Path,
-    tools: Option<&'a Path>,
-    step: usize,
-}
-
-impl Child<'_> {
-    fn command(&self) -> Command {
-        let path = std::env::var("PATH").unwrap();
-        let path = self.tools.map_or(path.clone(), |t| format!("{}:{path}", t.display()));
-        let mut child = Command::new(std::env::current_exe().unwrap());
-        child
-            .args(["--exact", "child_that_applies", "--nocapture"])
-            .env("FAULT_DIR", self.dir)
-            .env("FAULT_STATE", self.state)
-            .env("FAULT_STEP", self.step.to_string())
-            .env("PATH", path)
-            .process_group(0);
-        child
-    }
-
-    /// Whether it came to its end.
-    fn run(&self) -> bool {
-        let output = self.command().output().unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        let killed = std::os::unix::process::ExitStatusExt::signal(&output.status) == Some(9);
-        assert!(output.status.success() || killed, "{}", String::from_utf8_lossy(&said));
-        output.status.success()
-    }
+    child::applies();
 }
 
 /// Every step: of the library, and each call of a tool by `apply.sh`, before it and after it. All of them take minutes;
@@ -159,7 +87,7 @@ fn killed_at_every_step_the_next_call_finishes_and_nothing_denied_arrives() {
     let (one, two) = (build(built.path(), "one", &with_sometimes()), build(built.path(), "two", &without()));
     let kept = tempfile::tempdir().unwrap();
     let tools = tempfile::tempdir().unwrap();
-    deadly(tools.path());
+    deadly(tools.path(), &["nft", "ip", "bridge"]);
     let set = |name: &str, value: &str| std::fs::write(tools.path().join(name), value).unwrap();
     alone(|| {
         let (a, b) = workloads();
@@ -189,6 +117,7 @@ fn killed_at_every_step_the_next_call_finishes_and_nothing_denied_arrives() {
                 state: Box::leak(kept.path().to_owned().into_boxed_path()),
                 tools,
                 step,
+                pins: None,
             };
             let mut step = 1;
             while !after_kill(child(None, step)) {
@@ -226,9 +155,9 @@ fn killed_at_every_step_the_next_call_finishes_and_nothing_denied_arrives() {
     });
 }
 
-#[test]
-fn what_is_denied_is_cut_within_a_second_and_the_rest_goes_on() {
-    if !able("revocation") {
+/// A node whose policy allows what another one, not yet installed, denies.
+fn revocable(test: &str, f: impl FnOnce(&State, &Generation, &Workload, &Workload) + Send) {
+    if !able(test) {
         return;
     }
     let built = tempfile::tempdir().unwrap();
@@ -238,7 +167,14 @@ fn what_is_denied_is_cut_within_a_second_and_the_rest_goes_on() {
         let kept = tempfile::tempdir().unwrap();
         let state = State::new(kept.path());
         apply(&state, &one);
-        let (revoked, other) = (Stream::open(&a, &b, SOMETIMES), Stream::open(&a, &b, ALWAYS));
+        f(&state, &two, &a, &b);
+    });
+}
+
+#[test]
+fn what_is_denied_is_cut_within_a_second_and_the_rest_goes_on() {
+    revocable("revocation", |state, two, a, b| {
+        let (revoked, other) = (Stream::open(a, b, SOMETIMES), Stream::open(a, b, ALWAYS));
         std::thread::sleep(Duration::from_millis(300));
         let count = |stream: &Stream| stream.arrived.load(Ordering::Relaxed);
         assert!(count(&revoked) > 0 && count(&other) > 0);
@@ -257,7 +193,7 @@ fn what_is_denied_is_cut_within_a_second_and_the_rest_goes_on() {
                 }
                 longest
             });
-            apply(&state, &two);
+            apply(state, two);
             std::thread::sleep(Duration::from_secs(1));
             let after = count(&revoked);
             std::thread::sleep(Duration::from_secs(2));
@@ -284,16 +220,7 @@ fn stalled(a: &Workload, b: &Workload, port: u16) -> (TcpStream, TcpStream) {
 
 #[test]
 fn a_revoked_connection_with_a_full_window_brings_nothing_when_it_is_read_again() {
-    if !able("full window") {
-        return;
-    }
-    let built = tempfile::tempdir().unwrap();
-    let (one, two) = (build(built.path(), "one", &with_sometimes()), build(built.path(), "two", &without()));
-    alone(|| {
-        let (a, b) = workloads();
-        let kept = tempfile::tempdir().unwrap();
-        let state = State::new(kept.path());
-        apply(&state, &one);
+    revocable("full window", |state, two, a, b| {
         a.enter(|| {
             sh(&format!(
                 "nft 'table inet tally {{ counter revoked {{ }}; counter other {{ }}; chain in {{ type filter hook prerouting priority -400; tcp sport {SOMETIMES} counter name revoked; tcp sport {ALWAYS} counter name other; }}; }}'"
@@ -304,8 +231,8 @@ fn a_revoked_connection_with_a_full_window_brings_nothing_when_it_is_read_again(
             let words: Vec<&str> = text.split_whitespace().collect();
             words[words.iter().position(|w| *w == "packets").unwrap() + 1].parse::<u64>().unwrap()
         };
-        let (mut revoked, mut other) = (stalled(&a, &b, SOMETIMES), stalled(&a, &b, ALWAYS));
-        apply(&state, &two);
+        let (mut revoked, mut other) = (stalled(a, b, SOMETIMES), stalled(a, b, ALWAYS));
+        apply(state, two);
         std::thread::sleep(Duration::from_secs(1));
         let before = [counted("revoked"), counted("other")];
         assert!(before[0] > 0);
@@ -388,14 +315,15 @@ fn the_script_of_a_killed_call_is_waited_for() {
     let built = tempfile::tempdir().unwrap();
     let (one, two) = (build(built.path(), "one", &with_sometimes()), build(built.path(), "two", &without()));
     let (kept, tools) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    deadly(tools.path());
+    deadly(tools.path(), &["nft", "ip", "bridge"]);
     std::fs::write(tools.path().join("slow"), "").unwrap();
     alone(|| {
         let _workloads = workloads();
         let state = State::new(kept.path());
         apply(&state, &one);
         let two_dir = built.path().join("two");
-        let child = Child { dir: &two_dir, state: kept.path(), tools: Some(tools.path()), step: 0 };
+        let child =
+            Child { dir: &two_dir, state: kept.path(), tools: Some(tools.path()), step: 0, pins: None };
         for calls in [4, 12, 20] {
             std::fs::write(tools.path().join("count"), "0").unwrap();
             let mut running_child =

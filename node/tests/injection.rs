@@ -39,7 +39,7 @@ use std::net::IpAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use support::{Project, able, options};
+use support::{Fleet, Project, able, options};
 use wire::{Arrivals, Place, Wires};
 
 /// Random projects and packets where the environment does not say.
@@ -61,36 +61,80 @@ fn amount() -> (usize, usize, Option<u64>) {
     (projects, packets, parts.next())
 }
 
-/// A second node with endpoints and a second gateway instance, so that something crosses the underlay.
-fn spread(text: &str) -> String {
+/// What is special about a random project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Construct {
+    Usual,
+    /// Connections between tenants go by their ports to one of several instances.
+    AffinityFlow,
+    /// A part of an external is shown to tenants under other addresses, by a gateway of one instance.
+    ShownExternal,
+}
+
+impl Construct {
+    fn of(seed: u64) -> Self {
+        [Self::Usual, Self::AffinityFlow, Self::Usual, Self::ShownExternal]
+            [usize::try_from(seed % 4).unwrap()]
+    }
+}
+
+/// A second node with endpoints and a second gateway instance, so that something crosses the underlay; and a construct.
+fn spread(text: &str, construct: Construct) -> String {
+    let several = construct != Construct::ShownExternal;
+    let flow = construct == Construct::AffinityFlow;
+    let (mut core, mut shown) = (false, 0);
     let mut out = String::new();
     for line in text.lines() {
-        let line = line.replace("instances g1", "instances g1, g2");
+        core = core && !line.starts_with('}') || line.starts_with("gateway core");
+        let line =
+            if several || core { line.replace("instances g1", "instances g1, g2") } else { line.to_owned() };
         let line = if line.contains("node g1 {") {
             format!(
                 "{line}\nnode c2 {{ vtep 192.0.2.12 dev eth0 }}\nnode g2 {{ vtep 192.0.2.22 dev eth0 gateway }}"
             )
-        } else if line.contains("attach") {
+        } else if line.contains("attach") && several {
             format!("{line}\n{}", line.replace(" on g1 ", " on g2 "))
-        } else if let Some((clause, _)) = line.split_once(", 2001:db8:1::") {
+        } else if let Some((clause, _)) = line.split_once(", 2001:db8:1::").filter(|_| several) {
             let n = line.rsplit("::").next().unwrap();
             let first = clause.rsplit('.').next().unwrap();
             format!("{clause}, 198.51.100.10{first}, 2001:db8:1::{n}, 2001:db8:2::{n}")
-        } else if line.contains("masquerade") {
+        } else if line.contains("masquerade") && several {
             format!("{line}, 198.51.101.10{}", line.rsplit('.').next().unwrap())
         } else if line.contains("db-1 in") {
             line.replace("on c1", "on c2")
+        } else if line.trim() == "to internet" && !several {
+            shown += 1;
+            format!("    to internet & 198.18.{shown}.0/24 clients as 100.80.{shown}.0/24")
+        } else if line.trim() == "stateful" && core && flow {
+            format!("{line}\n  affinity flow")
         } else {
             line
         };
         out.push_str(&line);
         out.push('\n');
     }
+    // What needs no external's gateway goes by the other.
+    if flow { by_core(&out) } else { out }
+}
+
+/// Exposures to tenants alone, through the gateway without externals.
+fn by_core(text: &str) -> String {
+    let mut parts = text.split("\n  expose ");
+    let mut out = parts.next().unwrap().to_owned();
+    for part in parts {
+        let (exposure, rest) = part.split_once("\n  }").unwrap();
+        let exposure = if exposure.contains("internet") {
+            exposure.to_owned()
+        } else {
+            exposure.replace(" via edge ", " via core ")
+        };
+        out.push_str(&format!("\n  expose {exposure}\n  }}{rest}"));
+    }
     out
 }
 
-/// The project of a text, unless it is in error or beyond what the target can say.
-fn clean(text: &str) -> Option<Project> {
+/// The project of a text, unless it is in error or beyond what the targets can say, or has not what it is to have.
+fn clean(text: &str, construct: Construct) -> Option<Project> {
     let mut sources = Sources::new();
     let id = sources.add("main.pw", text);
     let parsed = lang::parse(id, text);
@@ -98,8 +142,14 @@ fn clean(text: &str) -> Option<Project> {
     let compilation = compile(&trees, Date { year: 2026, month: 11, day: 21 });
     let wrong =
         parsed.diagnostics.iter().chain(&compilation.diagnostics).any(|d| d.severity == Severity::Error);
+    let has = match construct {
+        Construct::Usual => true,
+        Construct::AffinityFlow => text.contains("via core as"),
+        Construct::ShownExternal => text.contains("to internet & "),
+    };
     let p = Project { sources, compiled: compilation.compiled };
-    (!wrong && backends::build(&p.compiled, &p.sources, &backends::Request::default()).is_ok()).then_some(p)
+    let request = Fleet::wanted().request(&[]);
+    (has && !wrong && backends::build(&p.compiled, &p.sources, &request).is_ok()).then_some(p)
 }
 
 /// Whether the addresses with which a packet came out mean its ends there.
@@ -263,7 +313,7 @@ fn inject(name: &str, p: &Project, packets: usize, seed: u64) -> BTreeMap<String
     let artifacts = tempfile::tempdir().unwrap();
     support::build(p, artifacts.path());
     let lab = lab::up(c, artifacts.path(), &options).unwrap();
-    let wires = Wires::open(&lab);
+    let wires = Wires::open(&lab, &[]);
     wire::quiet(&lab, &wires);
     let all = Cases::new(c, &lab, &wires, seed).make(packets);
     let all: Vec<&Case> = all.iter().collect();
@@ -320,14 +370,17 @@ fn datacenter_and_random_projects_do_with_every_packet_as_eval_says() {
         seeds.1 = seeds.1.checked_sub(1)?;
         (seeds.0..).find_map(|seed| {
             seeds.0 = seed + 1;
-            Some((seed, clean(&spread(&generate::project(seed)))?))
+            let construct = Construct::of(seed);
+            Some((seed, construct, clean(&spread(&generate::project(seed), construct), construct)?))
         })
     };
     let failed: Mutex<Vec<String>> = Mutex::default();
+    let constructs: Mutex<BTreeMap<Construct, usize>> = Mutex::default();
     std::thread::scope(|scope| {
         for _ in 0..ABREAST {
             scope.spawn(|| {
-                while let Some((seed, p)) = next() {
+                while let Some((seed, construct, p)) = next() {
+                    *constructs.lock().unwrap().entry(construct).or_default() += 1;
                     let one = || inject(&format!("injection random {seed}"), &p, each, seed);
                     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(one)) {
                         Ok(counts) => add(counts),
@@ -347,6 +400,7 @@ fn datacenter_and_random_projects_do_with_every_packet_as_eval_says() {
     assert!(failed.is_empty(), "{} of {projects} projects:\n{}", failed.len(), failed.join("\n"));
     let total = total.into_inner().unwrap();
     let of = |kind: &str| total.iter().filter(|(k, _)| k.starts_with(kind)).map(|(_, n)| n).sum::<usize>();
+    println!("{:?}", constructs.into_inner().unwrap());
     println!("{projects} random projects, {} packets in {:?}: {total:?}", of(""), begun.elapsed());
     for kind in
         ["arrives", "bad-vtep", "unknown-vni", "spoof", "invalid", "no-route", "rule", "default", "to-host"]

@@ -10,25 +10,17 @@
     reason = "a test that fails says where"
 )]
 
-#[path = "injection/frames.rs"]
-#[expect(dead_code, reason = "each test uses a part")]
-mod frames;
 #[path = "attacks/ground.rs"]
 #[expect(dead_code, reason = "each test uses a part")]
 mod ground;
-#[path = "lab/support.rs"]
-#[expect(dead_code, reason = "each test uses a part")]
-mod support;
-#[path = "injection/wire.rs"]
-mod wire;
 
-use frames::Twist;
+use ground::frames::{self, Twist};
+use ground::support::{self, run};
+use ground::wire::{Arrivals, nft};
 use ground::{FABRIC, Ground, POLICY, ip, one, reload, tcp, udp};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
-use support::run;
-use wire::{Arrivals, nft};
 
 #[test]
 fn what_is_revoked_stops_within_a_second_in_both_directions() {

@@ -1,17 +1,26 @@
 //! A lab of five nodes and what is sent into it.
 
-use crate::frames::{self, Fields, Outer, Twist};
-use crate::support::{self, Project, able, options, project};
-use crate::wire::{self, Arrivals, Place, Wires};
+#[path = "../injection/frames.rs"]
+pub mod frames;
+#[path = "../lab/support.rs"]
+pub mod support;
+#[path = "../injection/wire.rs"]
+pub mod wire;
+
 use backends::linux::numbers;
 use compiler::ids::NodeId;
+use frames::{Fields, Outer, Twist};
+use libbpf_rs::MapCore as _;
+use partywall_node::ebpf::pins;
 use partywall_node::lab::{self, Lab, LabOptions};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use support::{Fleet, Project, able, options, project};
+use wire::{Arrivals, Place, Wires};
 
 pub const FABRIC: &str = r#"
 fabric f { encap vxlan port 4789 underlay mtu 9000 family ipv4 precedence top > tenant delegate tenant unknown-vni drop }
@@ -60,11 +69,21 @@ pub fn v4(text: &str) -> [u8; 4] {
     a.octets()
 }
 
+/// Everything that came out.
+fn count(seen: &Arrivals) -> usize {
+    let packets: usize = seen.packets.values().map(Vec::len).sum();
+    packets + seen.errors.len() + seen.strays.len() + seen.noise.len()
+}
+
+/// How long nothing may come out before a volley is over.
+const QUIET: Duration = Duration::from_millis(200);
+
 /// A lab, taken away at the end whatever happens.
 pub struct Ground {
     pub p: Project,
     pub lab: Lab,
     pub wires: Wires,
+    pub fleet: Fleet,
     options: LabOptions,
 }
 
@@ -95,17 +114,25 @@ impl Effect {
 
 impl Ground {
     pub fn new(name: &str, text: &str) -> Option<Self> {
+        Self::tapped(name, text, Fleet::wanted(), &[])
+    }
+
+    /// Of nodes that run this, with a watch on what these of them are sent by others.
+    pub fn tapped(name: &str, text: &str, fleet: Fleet, taps: &[&str]) -> Option<Self> {
         let p = one(text);
         if !able(&p.compiled, name) {
             return None;
         }
         let options = options(name);
         let artifacts = tempfile::tempdir().unwrap();
-        support::build(&p, artifacts.path());
+        fleet.build(&p, &[], artifacts.path());
         let lab = lab::up(&p.compiled, artifacts.path(), &options).unwrap();
-        let wires = Wires::open(&lab);
+        let named =
+            |n: &usize| taps.contains(&p.compiled.model.nodes[lab.topology.nodes[*n].node].name.as_str());
+        let taps: Vec<usize> = (0..lab.topology.nodes.len()).filter(named).collect();
+        let wires = Wires::open(&lab, &taps);
         wire::quiet(&lab, &wires);
-        Some(Self { p, lab, wires, options })
+        Some(Self { p, lab, wires, fleet, options })
     }
 
     pub fn node(&self, name: &str) -> NodeId {
@@ -114,6 +141,21 @@ impl Ground {
 
     pub fn netns(&self, node: &str) -> &str {
         &self.lab.topology.node(self.node(node)).unwrap().netns
+    }
+
+    /// Whether a node runs the eBPF target.
+    pub fn ebpf(&self, node: &str) -> bool {
+        let names: Vec<String> = self.p.compiled.model.nodes.values().map(|n| n.name.clone()).collect();
+        self.fleet.ebpf(names.iter().map(String::as_str)).contains(node)
+    }
+
+    /// Connections that a node knows, of everybody.
+    pub fn connections(&self, node: &str) -> usize {
+        if self.ebpf(node) {
+            return pins::map(&wire::pins(self.netns(node)), "connections").unwrap().keys().count();
+        }
+        let count = "/proc/sys/net/netfilter/nf_conntrack_count";
+        support::run("ip", &["netns", "exec", self.netns(node), "cat", count]).trim().parse().unwrap()
     }
 
     pub fn router(&self, node: &str) -> [u8; 6] {
@@ -178,7 +220,15 @@ impl Ground {
             for (place, frame) in frames {
                 self.wires.send(*place, frame);
             }
-            std::thread::sleep(Duration::from_millis(400));
+            let count = || count(&seen.lock().unwrap());
+            let (mut last, mut since) = (count(), Instant::now());
+            while since.elapsed() < QUIET {
+                std::thread::sleep(Duration::from_millis(10));
+                let now = count();
+                if now != last {
+                    (last, since) = (now, Instant::now());
+                }
+            }
             stop.store(true, Ordering::Release);
         });
         let after = self.wires.drops();

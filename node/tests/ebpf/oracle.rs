@@ -1,13 +1,15 @@
 //! What the program has to do with a packet, from `eval` and the project alone.
 
+use crate::ends::{Seen, meaning, plain, seen, services};
 use crate::frames::{Fields, Twist, frame};
+use crate::generate::Rng;
 use crate::machine::{BASE, Machine};
 use crate::support::Project;
+use crate::told;
 use backends::linux::numbers;
 use compiler::Compiled;
 use compiler::algebra::{Family, format_addr, parse_addr};
 use compiler::buckets;
-use compiler::compiled::{Destination, Source};
 use compiler::eval::{self, Decision, Reason, Resolution};
 use compiler::ids::{EndpointId, GatewayId, NodeId, OwnerId};
 use compiler::packet::{self, Flow, Packet};
@@ -15,98 +17,22 @@ use partywall_node::ebpf::Ran;
 use std::collections::{BTreeMap, BTreeSet};
 
 const SHOT: u32 = 2;
+const UNSPEC: u32 = u32::MAX;
 const REDIRECT: u32 = 7;
 /// `enum outcome`
 const SENT_DEVICE: u32 = 0x100;
 const SENT_TUNNEL: u32 = 0x101;
 const SENT_NEXT_HOP: u32 = 0x102;
+const ANSWERED: u32 = 0x103;
+const LEFT_ALONE: u32 = 0x104;
 /// `enum reason`
 const BAD_VTEP: u32 = 2;
 const NO_ROUTE: u32 = 5;
 const INVALID: u32 = 9;
+const TO_HOST: u32 = 14;
 
 /// The MAC of endpoints that declare none, and of routers outside.
 const ANY_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x99];
-
-/// An address as one space sees it.
-#[derive(Debug, Clone, Copy)]
-struct Seen {
-    address: u128,
-    owner: OwnerId,
-    endpoint: Option<EndpointId>,
-}
-
-fn seen(c: &Compiled, space: OwnerId, family: Family) -> (Vec<Seen>, Vec<Seen>) {
-    let expand = |lo: u128, hi: u128, owner: OwnerId, real: u128, out: &mut Vec<Seen>| {
-        if !c.model.owners[owner].is_tenant() {
-            for address in BTreeSet::from([lo, lo + (hi - lo) / 3, lo + (hi - lo) / 2, hi]) {
-                out.push(Seen { address, owner, endpoint: None });
-            }
-            return;
-        }
-        for (id, endpoint) in c.model.endpoints.iter().filter(|(_, e)| e.tenant == owner) {
-            for (f, at) in endpoint.addresses.iter().map(|a| parse_addr(*a)) {
-                if f == family && real <= at && at - real <= hi - lo {
-                    out.push(Seen { address: at - real + lo, owner, endpoint: Some(id) });
-                }
-            }
-        }
-    };
-    let (mut sources, mut destinations) = (Vec::new(), Vec::new());
-    for r in c.spaces[space].destinations.family(family) {
-        let (owner, real) = match r.target {
-            Destination::Local { .. } => (space, r.lo),
-            Destination::Import { owner, real, .. } => (owner, real),
-            Destination::External { owner, .. } | Destination::Direct { owner, .. } => (owner, r.lo),
-            Destination::ClientOnly | Destination::Nowhere => continue,
-        };
-        expand(r.lo, r.hi, owner, real, &mut destinations);
-    }
-    for r in c.spaces[space].sources.family(family) {
-        let (owner, real) = match r.target {
-            Source::Local { .. } | Source::Own => (space, r.lo),
-            Source::Client { owner, real, .. } | Source::External { owner, real, .. } => (owner, real),
-            Source::Direct { owner, .. } => (owner, r.lo),
-        };
-        expand(r.lo, r.hi, owner, real, &mut sources);
-    }
-    (sources, destinations)
-}
-
-/// Services at and around every boundary that the project draws, as (protocol, x, y).
-fn services(c: &Compiled, family: Family) -> Vec<(u8, u16, u16)> {
-    let rules = c.model.rules.values().map(|r| &r.service);
-    let boxes = rules.chain(c.model.exposures.values().map(|e| &e.service)).flat_map(|s| s.boxes.iter());
-    let mut protocols: BTreeMap<u8, (BTreeSet<u16>, BTreeSet<u16>)> = BTreeMap::new();
-    for p in [1, 4, 6, 17, 47, 50, 58, 132, 255] {
-        protocols.entry(p).or_default();
-    }
-    for b in boxes {
-        for p in [b.proto.0, b.proto.1] {
-            let (x, y) = protocols.entry(p).or_default();
-            for (set, (lo, hi)) in [(x, b.x), (y, b.y)] {
-                set.extend([Some(lo), hi.checked_add(1)].into_iter().flatten());
-            }
-        }
-    }
-    let mut out = Vec::new();
-    for (p, (mut x, mut y)) in protocols {
-        // Extension headers of IPv6 are no protocols there.
-        let extension = family == Family::V6 && matches!(p, 0 | 43 | 44 | 60 | 135 | 139 | 140);
-        if !packet::protocol_in_family(p, family) || extension {
-            continue;
-        }
-        let (x_max, y_max) = packet::field_max(p);
-        x.extend([0, x_max]);
-        y.extend([0, y_max]);
-        for &x in x.iter().filter(|x| **x <= x_max) {
-            // Neighbour discovery has a test of its own.
-            let discovery = p == 58 && matches!(x, 133..=137);
-            out.extend(y.iter().filter(|y| **y <= y_max && !discovery).map(|y| (p, x, *y)));
-        }
-    }
-    out
-}
 
 fn reason(reason: Reason) -> u32 {
     match reason {
@@ -173,13 +99,14 @@ struct Oracle<'a> {
     m: &'a Machine,
     name: &'a str,
     ran: u64,
+    tries: u64,
+    /// Of all packets but answers.
+    ttl: u8,
 }
 
-/// Runs every pair of classes that a node may meet; how many packets ran.
+/// Runs every pair of ends that a node may meet with every service; how many packets ran.
 pub fn node(machine: &mut Machine, project: &Project, node: NodeId, name: &str) -> u64 {
-    machine.become_node(project, node);
-    let mut o = Oracle { c: &project.compiled, node, m: machine, name, ran: 0 };
-    let gateway = o.c.model.nodes[node].gateway;
+    let mut o = Oracle::new(machine, project, node, name);
     for space in o.c.model.owners.ids() {
         for family in Family::BOTH {
             let (sources, destinations) = seen(o.c, space, family);
@@ -188,11 +115,7 @@ pub fn node(machine: &mut Machine, project: &Project, node: NodeId, name: &str) 
                 for d in &destinations {
                     for &(protocol, x, y) in &services {
                         let p = Packet { space, family, src: s.address, dst: d.address, protocol, x, y };
-                        if gateway {
-                            o.gateway(s, d, &p);
-                        } else if o.c.model.owners[space].is_tenant() {
-                            o.compute(s, d, &p);
-                        }
+                        o.packet(s, d, &p);
                     }
                 }
             }
@@ -201,7 +124,102 @@ pub fn node(machine: &mut Machine, project: &Project, node: NodeId, name: &str) 
     o.ran
 }
 
-impl Oracle<'_> {
+/// Runs packets of any kind on a node, more of them near what the project speaks of; how many packets ran.
+pub fn random(
+    machine: &mut Machine,
+    project: &Project,
+    node: NodeId,
+    name: &str,
+    rng: &mut Rng,
+    count: u64,
+) -> u64 {
+    let mut o = Oracle::new(machine, project, node, name);
+    let owners: Vec<OwnerId> = o.c.model.owners.ids().collect();
+    let mut known = BTreeMap::new();
+    for &space in &owners {
+        for family in Family::BOTH {
+            known.insert((space, family), (seen(o.c, space, family), services(o.c, family)));
+        }
+    }
+    while o.ran < count {
+        let space = owners[rng.below(owners.len())];
+        let family = Family::BOTH[rng.below(2)];
+        let ((sources, destinations), services) = &known[&(space, family)];
+        let s = near(rng, o.c, space, family, sources, true);
+        let d = near(rng, o.c, space, family, destinations, false);
+        let (protocol, x, y) = service(rng, family, services);
+        o.ttl = if rng.chance(6) { u8::try_from(rng.below(2)).unwrap() } else { 2 + rng.below(254) as u8 };
+        o.packet(&s, &d, &Packet { space, family, src: s.address, dst: d.address, protocol, x, y });
+        // What is nobody's business here runs no packet; a project may have nothing but that.
+        o.tries += 1;
+        if o.tries > 50 * count {
+            break;
+        }
+    }
+    o.ran
+}
+
+/// Somebody's address, its neighbour, or any.
+fn near(rng: &mut Rng, c: &Compiled, space: OwnerId, family: Family, of: &[Seen], as_source: bool) -> Seen {
+    let bits = if family == Family::V4 { 32 } else { 128 };
+    let any = (u128::from(rng.next()) << 64 | u128::from(rng.next())) >> (128 - bits);
+    let address = match (rng.below(100), of) {
+        (0..90, [_, ..]) => return of[rng.below(of.len())],
+        (90..98, [_, ..]) => of[rng.below(of.len())].address ^ (1 << rng.below(10)),
+        _ => any,
+    };
+    meaning(c, space, family, address, as_source)
+}
+
+fn service(rng: &mut Rng, family: Family, at: &[(u8, u16, u16)]) -> (u8, u16, u16) {
+    if rng.chance(50) {
+        return at[rng.below(at.len())];
+    }
+    loop {
+        let protocol = match rng.below(10) {
+            0..4 => 6,
+            4..7 => 17,
+            7 => {
+                if family == Family::V4 {
+                    1
+                } else {
+                    58
+                }
+            }
+            _ => rng.next() as u8,
+        };
+        let (x_max, y_max) = packet::field_max(protocol);
+        let field = |rng: &mut Rng, max: u16| rng.below(usize::from(max) + 1) as u16;
+        let (x, y) = (field(rng, x_max), field(rng, y_max));
+        if plain(family, protocol, x) {
+            return (protocol, x, y);
+        }
+    }
+}
+
+/// How a packet came in.
+#[derive(Debug, Clone, Copy)]
+enum Came {
+    Workload(EndpointId),
+    /// In the tunnel; errors go back to this node in this VNI.
+    Fabric(NodeId, u32, [u8; 6]),
+    Outside,
+}
+
+impl<'a> Oracle<'a> {
+    fn new(machine: &'a mut Machine, project: &'a Project, node: NodeId, name: &'a str) -> Self {
+        machine.become_node(project, node);
+        Self { c: &project.compiled, node, m: machine, name, ran: 0, tries: 0, ttl: 64 }
+    }
+
+    fn packet(&mut self, s: &Seen, d: &Seen, p: &Packet) {
+        if self.c.model.nodes[self.node].gateway {
+            self.gateway(s, d, p);
+        } else if self.c.model.owners[p.space].is_tenant() {
+            self.compute(s, d, p);
+        }
+    }
+
     fn here(&self, seen: &Seen) -> Option<EndpointId> {
         seen.endpoint.filter(|e| self.c.model.endpoints[*e].node == self.node)
     }
@@ -253,9 +271,14 @@ impl Oracle<'_> {
         assert_eq!((ran.action, ran.cb[0]), (SHOT, why), "{told:?}");
     }
 
+    /// It left there as it is to look, or its sender was told that it expired.
     #[track_caller]
-    fn sent(&self, ran: &Ran, exit: &Exit, p: &Packet, id: u32) {
+    fn sent(&self, ran: &Ran, (came, built): (Came, &[u8]), exit: &Exit, p: &Packet, id: u32) {
         let told = (self.name, &self.c.model.nodes[self.node].name, p, exit);
+        let ttl = built[if p.family == Family::V4 { 22 } else { 21 }];
+        if ttl < 2 {
+            return self.expired(ran, came, built, p);
+        }
         assert_eq!((ran.action, ran.cb[0]), (REDIRECT, exit.outcome), "{told:?}");
         assert_eq!((ran.cb[1], ran.cb[2]), (exit.device, exit.vni), "{told:?}");
         if let Some(to) = exit.to {
@@ -267,8 +290,48 @@ impl Oracle<'_> {
         } else {
             (exit.from_mac, exit.to_mac)
         };
-        let expected = frame(from, to, &fields(p.family, exit.src, exit.dst, p), id, Twist::Ttl(63));
-        assert_eq!(hex(&ran.frame), hex(&expected), "{told:?}");
+        let expected = frame(from, to, &fields(p.family, exit.src, exit.dst, p), id, Twist::Ttl(ttl - 1));
+        same(&ran.frame, &expected, &told);
+        if p.protocol == 17 {
+            for later in self.m.again(ran).into_iter().flatten() {
+                assert_eq!(later, *ran, "a later packet of the connection {told:?}");
+            }
+        }
+    }
+
+    #[track_caller]
+    fn expired(&self, ran: &Ran, came: Came, built: &[u8], p: &Packet) {
+        let told = (self.name, &self.c.model.nodes[self.node].name, p, came);
+        assert_eq!((ran.action, ran.cb[0]), (REDIRECT, ANSWERED), "{told:?}");
+        let (mut from, mut to) = (built[..6].try_into().unwrap(), built[6..12].try_into().unwrap());
+        let source = match came {
+            Came::Workload(e) => {
+                let prefixes = &self.c.model.segments[self.c.model.endpoints[e].segment].prefixes;
+                let mine =
+                    prefixes.iter().find(|at| at.prefix.family == p.family && at.prefix.contains_addr(p.src));
+                mine.unwrap().router
+            }
+            Came::Fabric(node, vni, mac) => {
+                assert_eq!(
+                    (ran.cb[1], ran.cb[2], Some(ran.cb[4])),
+                    (BASE, vni, self.vtep(node).0),
+                    "{told:?}"
+                );
+                to = mac;
+                p.dst
+            }
+            Came::Outside => {
+                // The address of the device of a run.
+                from = [0; 6];
+                p.dst
+            }
+        };
+        same(&ran.frame, &told::told(built, from, to, format_addr(p.family, source), None), &told);
+    }
+
+    /// Whether it is for a node's own address in the underlay.
+    fn underlay(&self, p: &Packet) -> bool {
+        self.c.model.nodes.values().any(|n| n.vtep == format_addr(p.family, p.dst))
     }
 
     fn decision(&self, p: &Packet) -> Option<Decision> {
@@ -302,11 +365,22 @@ impl Oracle<'_> {
     fn leaves(&mut self, source: EndpointId, d: &Seen, p: &Packet, decision: &Decision, id: u32) {
         let e = &self.c.model.endpoints[source];
         let mac = e.mac.unwrap_or(ANY_MAC);
-        let built = frame(mac, self.m.mac, &fields(p.family, p.src, p.dst, p), id, Twist::None);
+        let built = frame(mac, self.m.mac, &fields(p.family, p.src, p.dst, p), id, Twist::Ttl(self.ttl));
         let ran = self.m.workload(&e.dev, &built);
         self.ran += 1;
         if quotes_nothing(p) {
             return self.refused(&ran, INVALID, p);
+        }
+        if self.underlay(p) {
+            return self.refused(&ran, TO_HOST, p);
+        }
+        if !d.there {
+            // Nobody has the address: no class, or a refusal of the policy's.
+            let told = (self.name, &self.c.model.nodes[self.node].name, p);
+            assert_eq!(ran.action, SHOT, "{told:?}");
+            let why = [NO_ROUTE, reason(decision.reason)];
+            assert!(why[..2 - usize::from(decision.allow)].contains(&ran.cb[0]), "{told:?} {:?}", ran.cb);
+            return;
         }
         let exit = match (decision.allow, decision.via) {
             (false, _) => return self.refused(&ran, reason(decision.reason), p),
@@ -314,28 +388,31 @@ impl Oracle<'_> {
             (true, None) => self.to_endpoint(d.endpoint.unwrap(), p.src, p.dst),
             (true, Some(gateway)) => self.to_node(self.instance(gateway, p), self.vni(source), p.src, p.dst),
         };
-        self.sent(&ran, &exit, p, id);
+        self.sent(&ran, (Came::Workload(source), &built), &exit, p, id);
+        if self.ttl < 2 {
+            return;
+        }
         // The answer comes from where the packet went.
         if let Some((built, q)) = self.answer(p, exit.src, exit.dst, id) {
-            let ran = match (exit.outcome, decision.via) {
+            let (ran, came) = match (exit.outcome, decision.via) {
                 (SENT_TUNNEL, via) => {
                     let from = match via {
                         Some(gateway) => self.instance(gateway, p),
                         None => self.c.model.endpoints[d.endpoint.unwrap()].node,
                     };
                     let vtep = self.c.model.nodes[from].vtep;
-                    self.m.fabric(vtep, self.vni(source), &built)
+                    (self.m.fabric(vtep, self.vni(source), &built), Came::Outside)
                 }
                 _ => {
                     let other = &self.c.model.endpoints[d.endpoint.unwrap()];
-                    let mut built = built;
-                    built[6..12].copy_from_slice(&other.mac.unwrap_or(ANY_MAC));
-                    self.m.workload(&other.dev, &built)
+                    let mut own = built.clone();
+                    own[6..12].copy_from_slice(&other.mac.unwrap_or(ANY_MAC));
+                    (self.m.workload(&other.dev, &own), Came::Outside)
                 }
             };
             self.ran += 1;
             let back = self.to_device(source, q.src, q.dst);
-            self.sent(&ran, &back, &q, id);
+            self.sent(&ran, (came, &built), &back, &q, id);
         }
         self.m.forget();
     }
@@ -357,17 +434,21 @@ impl Oracle<'_> {
 
     /// From every node that might claim to have it.
     fn arrives(&mut self, s: &Seen, target: EndpointId, p: &Packet, decision: &Decision, id: u32) {
-        let built = frame(ANY_MAC, self.m.mac, &fields(p.family, p.src, p.dst, p), id, Twist::None);
+        let built = frame(ANY_MAC, self.m.mac, &fields(p.family, p.src, p.dst, p), id, Twist::Ttl(self.ttl));
         let vni = self.vni(target);
         for (from, sender) in self.c.model.nodes.iter().filter(|(n, _)| *n != self.node) {
             let ran = self.m.fabric(sender.vtep, vni, &built);
             self.ran += 1;
             let right = match decision.via {
-                Some(gateway) => self.c.model.gateways[gateway].instances.contains(&from),
+                Some(gateway) => s.there && self.c.model.gateways[gateway].instances.contains(&from),
                 None => s.endpoint.is_some_and(|e| self.c.model.endpoints[e].node == from),
             };
             if decision.allow && right && !quotes_nothing(p) && routable(p) {
-                self.sent(&ran, &self.to_device(target, p.src, p.dst), p, id);
+                let came = match s.endpoint.filter(|_| decision.via.is_none()) {
+                    Some(source) => Came::Fabric(from, self.vni(source), self.vtep(from).1),
+                    None => Came::Fabric(from, vni, ANY_MAC),
+                };
+                self.sent(&ran, (came, &built), &self.to_device(target, p.src, p.dst), p, id);
                 self.m.forget();
             } else {
                 let told = (self.name, &self.c.model.nodes[self.node].name, &sender.name, p);
@@ -392,21 +473,32 @@ impl Oracle<'_> {
             return;
         }
         let id = u32::try_from(self.ran & 0x00ff_ffff).unwrap();
-        let built = frame(ANY_MAC, self.m.mac, &fields(p.family, p.src, p.dst, p), id, Twist::None);
+        let built = frame(ANY_MAC, self.m.mac, &fields(p.family, p.src, p.dst, p), id, Twist::Ttl(self.ttl));
+        let mut came = Came::Outside;
         let runs: Vec<Ran> = match s.endpoint {
             Some(source) => {
-                let vtep = self.c.model.nodes[self.c.model.endpoints[source].node].vtep;
-                vec![self.m.fabric(vtep, self.vni(source), &built)]
+                let from = self.c.model.endpoints[source].node;
+                came = Came::Fabric(from, self.vni(source), ANY_MAC);
+                vec![self.m.fabric(self.c.model.nodes[from].vtep, self.vni(source), &built)]
             }
+            None if !s.there => Vec::new(),
             None => self.attached(p.space).iter().map(|dev| self.m.outside(dev, &built)).collect(),
         };
         let mine = decision.allow
             && decision.via.is_some_and(|g| self.c.model.gateways[g].instances.contains(&self.node));
         for ran in runs {
             self.ran += 1;
-            if !mine || quotes_nothing(p) || !routable(p) {
+            if !mine || !d.there || self.underlay(p) || quotes_nothing(p) || !routable(p) {
                 let told = (self.name, &self.c.model.nodes[self.node].name, p, decision);
-                assert_eq!(ran.action, SHOT, "{told:?} {:?}", ran.cb);
+                // What is not for it is left to the kernel, which has no route for it.
+                let group = match format_addr(p.family, p.dst) {
+                    std::net::IpAddr::V4(a) => a.octets()[0] >= 224,
+                    std::net::IpAddr::V6(a) => a.is_multicast(),
+                };
+                let left = matches!(came, Came::Outside)
+                    && ran.action == UNSPEC
+                    && ([4, NO_ROUTE].contains(&ran.cb[0]) || (group && ran.cb[0] == LEFT_ALONE));
+                assert!(ran.action == SHOT || left, "{told:?} {:?}", ran.cb);
                 continue;
             }
             let (src, masked) = self.shown(p, decision.via.unwrap());
@@ -427,8 +519,10 @@ impl Oracle<'_> {
                     }
                 }
             };
-            self.sent(&ran, &exit, p, id);
-            self.back(s, d, p, &exit, id, masked);
+            self.sent(&ran, (came, &built), &exit, p, id);
+            if self.ttl > 1 {
+                self.back(s, d, p, &exit, id, masked);
+            }
             self.m.forget();
         }
     }
@@ -460,7 +554,7 @@ impl Oracle<'_> {
                 }
             }
         };
-        self.sent(&ran, &back, &q, id);
+        self.sent(&ran, (Came::Outside, &built), &back, &q, id);
     }
 
     fn attached(&self, external: OwnerId) -> Vec<String> {
@@ -488,6 +582,8 @@ impl Oracle<'_> {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" ")
+#[track_caller]
+fn same(got: &[u8], expected: &[u8], told: &impl std::fmt::Debug) {
+    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" ");
+    assert!(got == expected, "{told:?}\n got {}\nwant {}", hex(got), hex(expected));
 }

@@ -29,6 +29,8 @@ pub enum Twist {
     ShortTransport,
     /// TCP flags of no segment of a connection.
     Flags(u8),
+    /// A TCP segment in its place: flags, sequence and acknowledgement number.
+    Segment(u8, u32, u32),
     WrongChecksum,
     UdpLength,
     Ttl(u8),
@@ -73,9 +75,14 @@ fn transport(f: &Fields, id: u32, twist: Twist, blocks: usize) -> Vec<u8> {
     let ports = [f.x.to_be_bytes(), f.y.to_be_bytes()].concat();
     let (mut out, at) = match f.protocol {
         6 => {
-            let flags = if let Twist::Flags(flags) = twist { flags } else { 0x02 };
+            let (flags, sequence, acknowledged) = match twist {
+                Twist::Flags(flags) => (flags, id, 0),
+                Twist::Segment(flags, sequence, acknowledged) => (flags, sequence, acknowledged),
+                _ => (0x02, id, 0),
+            };
+            let numbers = [sequence.to_be_bytes(), acknowledged.to_be_bytes()].concat();
             let rest = [[0x50, flags, 0xfa, 0xf0], [0, 0, 0, 0]].concat();
-            ([ports, id.to_be_bytes().to_vec(), vec![0; 4], rest, data].concat(), Some(16))
+            ([ports, numbers, rest, data].concat(), Some(16))
         }
         17 => {
             let wrong = if twist == Twist::UdpLength { 9 } else { 0 };

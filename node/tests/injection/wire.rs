@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,9 +33,11 @@ pub enum Place {
 struct Port {
     fd: OwnedFd,
     device: LinkAddr,
+    listens: bool,
 }
 
-fn inside<T: Send>(netns: &str, f: impl FnOnce() -> T + Send) -> T {
+/// Runs something inside a namespace.
+pub fn inside<T: Send>(netns: &str, f: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let worker = scope.spawn(|| {
             setns(File::open(format!("/run/netns/{netns}")).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
@@ -64,7 +67,7 @@ impl Port {
                 setsockopt(&fd, sockopt::RcvBufForce, &(32 << 20)).unwrap();
                 bind(fd.as_raw_fd(), &device).unwrap();
             }
-            Self { fd, device }
+            Self { fd, device, listens }
         })
     }
 }
@@ -86,14 +89,15 @@ pub struct Wires {
 }
 
 impl Wires {
-    pub fn open(lab: &Lab) -> Self {
+    /// Listens to hosts and externals, and to what the nodes in `taps`, by their indices, are sent by others.
+    pub fn open(lab: &Lab, taps: &[usize]) -> Self {
         let t = &lab.topology;
         let mut ports = BTreeMap::new();
         for (n, place) in t.endpoints.iter().enumerate() {
             ports.insert(Place::Endpoint(n), Port::open(&place.netns, "eth0", true));
         }
         for (n, place) in t.nodes.iter().enumerate() {
-            ports.insert(Place::Underlay(n), Port::open(&place.netns, &place.dev, false));
+            ports.insert(Place::Underlay(n), Port::open(&place.netns, &place.dev, taps.contains(&n)));
         }
         for (x, place) in t.externals.iter().enumerate() {
             for (l, link) in place.links.iter().enumerate() {
@@ -120,8 +124,7 @@ impl Wires {
 
     /// Notes everything that comes out until told to stop.
     pub fn watch(&self, seen: &Mutex<Arrivals>, stop: &AtomicBool) {
-        let listening: Vec<(&Place, &Port)> =
-            self.ports.iter().filter(|(place, _)| !matches!(place, Place::Underlay(_))).collect();
+        let listening: Vec<(&Place, &Port)> = self.ports.iter().filter(|(_, port)| port.listens).collect();
         let mut buffer = vec![0; 1 << 16];
         loop {
             let last = stop.load(Ordering::Acquire);
@@ -171,8 +174,13 @@ fn drain(place: Place, port: &Port, buffer: &mut [u8], seen: &Mutex<Arrivals>) {
     }
 }
 
+/// Where an eBPF node of a lab keeps its maps.
+pub fn pins(netns: &str) -> PathBuf {
+    Path::new("/run/partywall-lab-bpf").join(netns)
+}
+
 fn counters(netns: &str) -> BTreeMap<String, u64> {
-    let pins = std::path::Path::new("/run/partywall-lab-bpf").join(netns);
+    let pins = pins(netns);
     if pins.is_dir() {
         return partywall_node::ebpf::pins::reasons(&pins).unwrap();
     }

@@ -5,6 +5,7 @@ use lang::ast::Date;
 use lang::diag::{Diagnostic, Severity};
 use lang::source::Sources;
 use partywall_node::lab::{self, LabOptions, Missing};
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
@@ -36,26 +37,76 @@ pub fn project(files: &[(String, String)]) -> Project {
     Project { sources, compiled: compilation.compiled }
 }
 
-/// Builds the artifacts of a project into a directory: nft's, or what `PARTYWALL_TARGET` names (`ebpf`; `mixed`: every other node).
+/// What the nodes of a lab run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fleet {
+    Nft,
+    Ebpf,
+    /// By name, the second node and every other one after it run eBPF.
+    Mixed,
+    /// These run nft.
+    MixedOtherwise,
+}
+
+impl Fleet {
+    /// What `PARTYWALL_TARGET` names, nft where it names nothing.
+    pub fn wanted() -> Self {
+        match std::env::var("PARTYWALL_TARGET").as_deref() {
+            Err(_) | Ok("nft") => Self::Nft,
+            Ok("ebpf") => Self::Ebpf,
+            Ok("mixed") => Self::Mixed,
+            Ok("mixed-otherwise") => Self::MixedOtherwise,
+            Ok(other) => panic!("PARTYWALL_TARGET={other}"),
+        }
+    }
+
+    /// Those of a project's nodes that run eBPF.
+    pub fn ebpf<'a>(self, nodes: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
+        let nodes: BTreeSet<&str> = nodes.collect();
+        let does = |n: usize| match self {
+            Self::Nft => false,
+            Self::Ebpf => true,
+            Self::Mixed => n % 2 == 1,
+            Self::MixedOtherwise => n.is_multiple_of(2),
+        };
+        nodes.into_iter().enumerate().filter(|(n, _)| does(*n)).map(|(_, name)| name.to_owned()).collect()
+    }
+
+    /// What is asked for to build it, with the instances on `down` counted as dead.
+    pub fn request(self, down: &[&str]) -> backends::Request {
+        let targets = match self {
+            Self::Nft => vec![backends::Target::Nft],
+            Self::Ebpf => vec![backends::Target::Ebpf],
+            Self::Mixed | Self::MixedOtherwise => vec![backends::Target::Nft, backends::Target::Ebpf],
+        };
+        backends::Request {
+            targets: targets.into_iter().collect(),
+            down: down.iter().map(|name| (*name).to_owned()).collect(),
+            ..Default::default()
+        }
+    }
+
+    /// Builds the artifacts of a project into a directory, with the instances on `down` counted as dead.
+    pub fn build(self, project: &Project, down: &[&str], directory: &Path) {
+        let bundle = backends::build(&project.compiled, &project.sources, &self.request(down)).unwrap();
+        let ebpf = self.ebpf(bundle.manifest.nodes.keys().map(String::as_str));
+        for artifact in bundle.files {
+            // Of both targets a node gets one.
+            let mut parts = artifact.path.split('/');
+            let (node, target) = (parts.next().unwrap(), parts.next());
+            if target == Some(if ebpf.contains(node) { "nft" } else { "ebpf" }) {
+                continue;
+            }
+            let path = directory.join(&artifact.path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, artifact.bytes).unwrap();
+        }
+    }
+}
+
+/// Builds the artifacts of a project into a directory, for the targets that `PARTYWALL_TARGET` names.
 pub fn build(project: &Project, directory: &Path) {
-    let wanted = std::env::var("PARTYWALL_TARGET").unwrap_or_else(|_| "nft".into());
-    let targets = match wanted.as_str() {
-        "nft" => vec![backends::Target::Nft],
-        "ebpf" => vec![backends::Target::Ebpf],
-        "mixed" => vec![backends::Target::Nft, backends::Target::Ebpf],
-        other => panic!("PARTYWALL_TARGET={other}"),
-    };
-    let request = backends::Request { targets: targets.into_iter().collect(), ..Default::default() };
-    let mut bundle = backends::build(&project.compiled, &project.sources, &request).unwrap();
-    if wanted == "mixed" {
-        let odd: Vec<String> = bundle.manifest.nodes.keys().skip(1).step_by(2).cloned().collect();
-        bundle.files.retain(|file| !odd.iter().any(|node| file.path.starts_with(&format!("{node}/nft/"))));
-    }
-    for artifact in bundle.files {
-        let path = directory.join(&artifact.path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, artifact.bytes).unwrap();
-    }
+    Fleet::wanted().build(project, &[], directory);
 }
 
 /// All `.pw` files below a directory, sorted by path.

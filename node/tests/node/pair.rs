@@ -47,7 +47,7 @@ pub struct Workload {
 
 impl Workload {
     /// Its device `eth0` is the other end of `device` in the caller's namespace.
-    fn new(device: &str, mac: &str, address: Ipv4Addr) -> Self {
+    pub fn new(device: &str, mac: &str, address: Ipv4Addr) -> Self {
         let process = Command::new("unshare").args(["-n", "sleep", "3600"]).spawn().unwrap();
         let id = process.id();
         let own = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
