@@ -3,14 +3,14 @@
 use crate::cli::{Global, Judging, Levels, Proving};
 use crate::exit::Failure;
 use crate::output;
-use crate::project::{self, Project};
+use crate::project::{self, File, Project};
 use compiler::config::Config;
 use compiler::lints::{self, Level};
 use compiler::{Compilation, Compiled, SourceFile};
 use lang::ast::{self, Date, Suppression};
 use lang::codes::Code;
 use lang::diag::{Diagnostic, Severity};
-use lang::source::Sources;
+use lang::source::{Source, Sources};
 use lang::span::{FileId, Span, Spanned};
 use lang::{Parsed, Query};
 use rayon::prelude::*;
@@ -68,21 +68,24 @@ pub fn parse(project: &Project) -> (Sources, Vec<Parsed>) {
 /// The texts of a project alone.
 pub(crate) fn sources(project: &Project) -> Sources {
     let mut sources = Sources::new();
-    for file in &project.files {
-        sources.add(file.path.as_str(), String::from_utf8_lossy(&file.bytes));
-    }
+    sources.extend(project.files.par_iter().map(source).collect::<Vec<_>>());
     sources
+}
+
+fn source(file: &File) -> Source {
+    Source::new(file.path.as_str(), String::from_utf8_lossy(&file.bytes))
 }
 
 /// As [`parse`], behind the sources that are there already.
 fn parse_after(mut sources: Sources, project: &Project) -> (Sources, Vec<Parsed>) {
-    let ids: Vec<FileId> = project
+    let FileId(first) = sources.next();
+    let (texts, parsed): (Vec<Source>, Vec<Parsed>) = project
         .files
-        .iter()
-        .map(|file| sources.add(file.path.as_str(), String::from_utf8_lossy(&file.bytes)))
-        .collect();
-    let parsed =
-        project.files.par_iter().zip(ids).map(|(file, id)| lang::parse_bytes(id, &file.bytes)).collect();
+        .par_iter()
+        .zip(first..u32::MAX)
+        .map(|(file, id)| (source(file), lang::parse_bytes(FileId(id), &file.bytes)))
+        .unzip();
+    sources.extend(texts);
     (sources, parsed)
 }
 

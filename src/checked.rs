@@ -14,6 +14,7 @@ use lang::codes::Code;
 use lang::diag::{Diagnostic, Severity};
 use lang::source::Sources;
 use lang::span::FileId;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 use tracing::info;
@@ -146,9 +147,10 @@ fn inputs(project: &Project, today: Date, proving: &Proving) -> String {
     put(format!("{} {}", proving.solver_budget, proving.certify).as_bytes());
     put(project.config.as_ref().map_or(&b"-"[..], |_| b"+"));
     put(project.config.as_deref().unwrap_or_default().as_bytes());
-    for file in &project.files {
+    let digests: Vec<blake3::Hash> = project.files.par_iter().map(|file| blake3::hash(&file.bytes)).collect();
+    for (file, digest) in project.files.iter().zip(digests) {
         put(file.path.as_bytes());
-        put(&file.bytes);
+        put(digest.as_bytes());
     }
     hasher.finalize().to_hex().to_string()
 }

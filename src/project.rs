@@ -1,6 +1,7 @@
 //! Reading a project: which files belong to it, in which order, and what they hold.
 
 use crate::exit::Failure;
+use rayon::prelude::*;
 use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
 
@@ -44,11 +45,12 @@ pub fn load(path: &Path) -> Result<Project, Failure> {
     if !metadata.is_dir() {
         return single(path, &metadata);
     }
-    let mut files = Vec::new();
-    for (name, place) in list(path)? {
-        let bytes = read(&place)?;
-        files.push(File { path: name, bytes });
-    }
+    let read: Vec<Result<File, Failure>> = list(path)?
+        .into_par_iter()
+        .map(|(name, place)| Ok(File { path: name, bytes: read(&place)? }))
+        .collect();
+    // Of several that cannot be read the first by name is told.
+    let files: Vec<File> = read.into_iter().collect::<Result<_, _>>()?;
     if files.is_empty() {
         return Err(Failure::new(format!("no .pw file below {shown}")));
     }

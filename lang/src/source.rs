@@ -21,6 +21,18 @@ pub struct Source {
 }
 
 impl Source {
+    /// A file's text; `path` is relative to the project's root, with `/`. What was not UTF-8 may be given lossily:
+    /// the place of the first bad byte is the same in both.
+    pub fn new(path: impl Into<String>, text: impl Into<String>) -> Self {
+        let text = text.into();
+        let lines: Vec<u32> = std::iter::once(0)
+            .chain(text.match_indices('\n').map(|(at, _)| at + 1))
+            .map(|at| u32::try_from(at).unwrap_or(u32::MAX))
+            .collect();
+        let chars = if text.is_ascii() { Vec::new() } else { chars_before_lines(&text) };
+        Self { path: path.into(), text, lines, chars }
+    }
+
     /// Relative to the project's root, with `/`.
     #[must_use]
     pub fn path(&self) -> &str {
@@ -84,24 +96,29 @@ pub struct Sources {
     files: Vec<Source>,
 }
 
+impl Extend<Source> for Sources {
+    fn extend<T: IntoIterator<Item = Source>>(&mut self, files: T) {
+        self.files.extend(files);
+    }
+}
+
 impl Sources {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a file; `path` is relative to the project's root, with `/`. What was not UTF-8 may be given lossily:
-    /// the place of the first bad byte is the same in both.
+    /// Adds a file, see [`Source::new`].
     pub fn add(&mut self, path: impl Into<String>, text: impl Into<String>) -> FileId {
-        let text = text.into();
-        let lines: Vec<u32> = std::iter::once(0)
-            .chain(text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1))
-            .map(|at| u32::try_from(at).unwrap_or(u32::MAX))
-            .collect();
-        let id = FileId(u32::try_from(self.files.len()).unwrap_or(u32::MAX));
-        let chars = if text.is_ascii() { Vec::new() } else { chars_before_lines(&text) };
-        self.files.push(Source { path: path.into(), text, lines, chars });
+        let id = self.next();
+        self.files.push(Source::new(path, text));
         id
+    }
+
+    /// The id that the next file added gets.
+    #[must_use]
+    pub fn next(&self) -> FileId {
+        FileId(u32::try_from(self.files.len()).unwrap_or(u32::MAX))
     }
 
     #[must_use]

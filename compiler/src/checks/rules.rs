@@ -31,9 +31,12 @@ pub fn check(compiled: &Compiled, report: &mut Report) {
         PairSet::Sets(src, dst) => empty.iter().any(|set| Arc::ptr_eq(set, src) || Arc::ptr_eq(set, dst)),
     };
     let matches = |rule: &Rule| channels_of_rule(compiled, rule, |_| Matched::Stop).is_some();
-    let matched: Vec<bool> = model.rules.as_slice().par_iter().map(matches).collect();
-    for (rule, matched) in model.rules.values().zip(matched) {
-        if !foreign(model, rule, report) && !matched && !caused(rule.span) && !over_empty(rule) {
+    let judged: Vec<(Option<Foreign>, bool)> =
+        model.rules.as_slice().par_iter().map(|rule| (foreign(model, rule), matches(rule))).collect();
+    for (rule, (foreign, matched)) in model.rules.values().zip(judged) {
+        if let Some(foreign) = foreign {
+            governs_foreign(model, rule, foreign, report);
+        } else if !matched && !caused(rule.span) && !over_empty(rule) {
             matches_nothing(model, rule, report);
         }
     }
@@ -89,12 +92,25 @@ fn channel_matches(rule: &Rule, channel: &Channel) -> bool {
     some_flow(same_owner, &src, &dst, &rule.service.intersect(&channel.service))
 }
 
-/// PW0504: a policy for T holds a pair without an end in T.
-fn foreign(model: &Model, rule: &Rule, report: &mut Report) -> bool {
+/// A pair of a rule of a policy for `tenant` without an end in it.
+#[derive(Debug, Clone, Copy)]
+struct Foreign {
+    tenant: OwnerId,
+    from: OwnerId,
+    to: OwnerId,
+}
+
+fn foreign(model: &Model, rule: &Rule) -> Option<Foreign> {
     let policy = &model.policies[rule.policy];
-    let (Some(tenant), PairSet::Sets(src, dst)) = (policy.owner, &rule.pairs) else { return false };
+    let (Some(tenant), PairSet::Sets(src, dst)) = (policy.owner, &rule.pairs) else { return None };
     let outside = |set: &EndSet| set.some_owner(&model.owners, |id| id != tenant);
-    let (Some(from), Some(to)) = (outside(src), outside(dst)) else { return false };
+    Some(Foreign { tenant, from: outside(src)?, to: outside(dst)? })
+}
+
+/// PW0504: a policy for T holds a pair without an end in T.
+fn governs_foreign(model: &Model, rule: &Rule, foreign: Foreign, report: &mut Report) {
+    let Foreign { tenant, from, to } = foreign;
+    let policy = &model.policies[rule.policy];
     let name = &model.owners[tenant].name;
     report.taint(tenant);
     let between = if from == to {
@@ -113,7 +129,6 @@ fn foreign(model: &Model, rule: &Rule, report: &mut Report) -> bool {
         .help(format!("let one side hold addresses of `{name}` only, or leave this to a platform policy"))
         .rule(rule.name.clone()),
     );
-    true
 }
 
 /// PW0405 for a rule that no channel holds a flow of.
