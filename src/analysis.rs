@@ -4,6 +4,7 @@ use crate::cli::{Global, Judging, Levels, Proving};
 use crate::exit::Failure;
 use crate::output;
 use crate::project::{self, File, Project};
+use crate::settings;
 use compiler::config::Config;
 use compiler::lints::{self, Level};
 use compiler::{Compilation, Compiled, SourceFile};
@@ -26,6 +27,7 @@ pub struct Analysis {
     pub compiled: Compiled,
     /// Sorted by file, line, column, code.
     pub findings: Vec<Diagnostic>,
+    pub config: Config,
 }
 
 impl Analysis {
@@ -106,10 +108,7 @@ pub(crate) fn compile(project: &Project, today: Date) -> Result<Stage, Failure> 
 
 /// As [`compile`], with one more text before the project's files.
 fn compile_with(project: &Project, today: Date, front: Option<Front<'_>>) -> Result<Stage, Failure> {
-    let config = match &project.config {
-        Some(text) => compiler::config::parse(text).map_err(|e| Failure::new(e.to_string()))?,
-        None => Config::default(),
-    };
+    let config = settings::read(project.config.as_deref())?;
     let start = Instant::now();
     let mut sources = Sources::new();
     if let Some(front) = &front {
@@ -130,6 +129,10 @@ fn compile_with(project: &Project, today: Date, front: Option<Front<'_>>) -> Res
         findings.extend(compiler::checks::owners::check(&config.owners, file.path, file.tree));
     }
     drop(files);
+    // A node may be missing because its declaration is wrong.
+    if findings.iter().all(|finding| finding.severity != Severity::Error) {
+        settings::profiles(&config, &compiled)?;
+    }
     let suppressions = parsed.iter_mut().flat_map(|p| std::mem::take(&mut p.file.suppressions)).collect();
     // Trees are many small pieces: what comes next uses their memory again, and does not wait for the last of them.
     rayon::spawn(move || drop(parsed));
@@ -147,8 +150,9 @@ impl Stage {
     /// Suppressions and levels applied, in the one order. `proved` says whether the verifier has judged all flows.
     fn settle(self, levels: &Levels, proved: bool) -> Result<Analysis, Failure> {
         let judged = |code: Code| is_judged(code, proved);
-        let findings = weigh(&self.sources, self.config, levels, self.findings, &self.suppressions, judged)?;
-        Ok(Analysis { sources: self.sources, compiled: self.compiled, findings })
+        let weights = self.config.lints.clone();
+        let findings = weigh(&self.sources, weights, levels, self.findings, &self.suppressions, judged)?;
+        Ok(Analysis { sources: self.sources, compiled: self.compiled, findings, config: self.config })
     }
 }
 
@@ -159,13 +163,12 @@ impl Stage {
 /// A level that a code cannot have.
 pub(crate) fn weigh<'s>(
     sources: &Sources,
-    config: Config,
+    mut weights: lints::Levels,
     levels: &Levels,
     findings: Vec<Diagnostic>,
     suppressions: impl IntoIterator<Item = &'s Suppression>,
     judged: impl Fn(Code) -> bool,
 ) -> Result<Vec<Diagnostic>, Failure> {
-    let mut weights = config.lints;
     for (codes, level) in [(&levels.deny, Level::Deny), (&levels.allow, Level::Allow)] {
         for code in codes {
             weights.set(*code, level).map_err(|e| Failure::new(e.to_string()))?;

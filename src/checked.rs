@@ -8,6 +8,7 @@ use crate::cli::{Judging, Levels, Proving};
 use crate::exit::Failure;
 use crate::project::Project;
 use crate::record::{Allowed, Finding, Shared};
+use crate::settings;
 use compiler::config::Config;
 use lang::ast::{Date, Suppression};
 use lang::codes::Code;
@@ -164,10 +165,7 @@ fn with_cache(
 ) -> Result<Checked, Failure> {
     let part = request.shard.map_or_else(String::new, |shard| format!("-{}of{}", shard.index, shard.of));
     let name = format!("run-{inputs}{part}");
-    let config = match &project.config {
-        Some(text) => compiler::config::parse(text).map_err(|e| Failure::new(e.to_string()))?,
-        None => Config::default(),
-    };
+    let config = settings::read(project.config.as_deref())?;
     if let Some(state) = cache.read::<State>(&name) {
         info!("nothing has changed since an earlier run");
         return Ok(Checked { sources: analysis::sources(project), config, state, inputs });
@@ -324,7 +322,7 @@ pub fn settle(
     shared.sort_by(|a, b| a.0.cmp(&b.0));
     let findings = units::gather(std::iter::once(plain).chain(shared.into_iter().map(|(_, judged)| judged)));
     let judged = |code: Code| !partial && analysis::is_judged(code, proved);
-    let mut findings = analysis::weigh(&sources, config, levels, findings, &suppressions, judged)?;
+    let mut findings = analysis::weigh(&sources, config.lints, levels, findings, &suppressions, judged)?;
     if partial {
         findings.retain(|finding| finding.code != Code::PW0902);
     }

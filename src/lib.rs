@@ -15,3 +15,4 @@ mod place;
 pub mod project;
 pub mod record;
 mod revision;
+mod settings;

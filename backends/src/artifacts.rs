@@ -2,8 +2,9 @@
 
 use crate::Backend;
 use crate::ebpf::Ebpf;
+use crate::linux::admitted::Admitted;
 use crate::nft::Nft;
-use crate::p4::P4;
+use crate::p4::{self, P4, Profile, Saved};
 use compiler::Compiled;
 use compiler::ids::NodeId;
 use lang::diag::Diagnostic;
@@ -40,6 +41,8 @@ pub struct Request {
     pub version: String,
     /// Names of gateway nodes whose instances count as dead.
     pub down: BTreeSet<String>,
+    /// By node: what its switch has room for, where that is known.
+    pub profiles: BTreeMap<String, Profile>,
 }
 
 /// Everything that `build` writes.
@@ -48,6 +51,17 @@ pub struct Bundle {
     pub manifest: Manifest,
     /// By path, `manifest.json` included.
     pub files: Vec<Artifact>,
+    /// By node: what is to be told of it.
+    pub told: BTreeMap<String, Told>,
+}
+
+/// What people should know of a node's artifacts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Told {
+    /// How many entries a switch gets, and what joining has saved.
+    pub entries: Option<(u64, Saved)>,
+    /// What answers admit beyond what the policy lets open a connection, where no state tells them from what only looks like them.
+    pub admitted: BTreeSet<Admitted>,
 }
 
 /// `manifest.json`
@@ -55,7 +69,7 @@ pub struct Bundle {
 pub struct Manifest {
     pub format_version: &'static str,
     pub project: String,
-    /// BLAKE3 over all sources, paths and texts, and over `down`.
+    /// BLAKE3 over all sources, paths and texts, over `down`, and over the sizes of switches' tables.
     pub generation: String,
     /// Gateway nodes whose instances count as dead.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
@@ -81,8 +95,8 @@ pub struct NodeManifest {
     pub instances: Vec<String>,
 }
 
-/// A node's files, and the manifest's lists of names and of instances.
-type Printed = (Vec<Artifact>, BTreeMap<String, String>, Vec<String>);
+/// A node's files, the manifest's lists of names and of instances, and what is told.
+type Printed = (Vec<Artifact>, BTreeMap<String, String>, Vec<String>, Told);
 
 /// One node for all targets asked for.
 fn node(
@@ -95,11 +109,13 @@ fn node(
     let usual = BTreeSet::from([Target::Nft]);
     let targets = if request.targets.is_empty() { &usual } else { &request.targets };
     let (mut files, mut names, mut instances) = (Vec::new(), BTreeMap::new(), Vec::new());
+    let mut told = Told::default();
     for target in targets {
         match target {
             Target::Nft => {
                 let model = Nft.lower(compiled, sources, id, down)?;
                 files.extend(Nft.print(&model));
+                told.admitted.extend(model.admitted);
                 (names, instances) = (model.names, model.instances);
             }
             Target::Ebpf => {
@@ -108,22 +124,26 @@ fn node(
                 (names, instances) = (model.node.names, model.node.instances);
             }
             Target::P4 => {
-                let model = P4.lower(compiled, sources, id, down)?;
+                let usual = Profile::default();
+                let profile = request.profiles.get(&compiled.model.nodes[id].name).unwrap_or(&usual);
+                let model = p4::lower(compiled, sources, id, down, profile)?;
                 files.extend(P4.print(&model));
+                told.entries = Some((model.entries.by_key.len() as u64, model.saved));
+                told.admitted.extend(model.admitted);
                 instances = model.instances;
             }
         }
     }
-    Ok((files, names, instances))
+    Ok((files, names, instances, told))
 }
 
 /// Builds the nodes asked for. All that an error names is found, over all nodes.
 ///
 /// # Errors
-/// PW0801: what the target cannot express exactly.
+/// PW0801: what the target cannot express exactly. PW0803: what does not fit a switch.
 pub fn build(compiled: &Compiled, sources: &Sources, request: &Request) -> Result<Bundle, Vec<Diagnostic>> {
     let mut files = Vec::new();
-    let mut nodes = BTreeMap::new();
+    let (mut nodes, mut told) = (BTreeMap::new(), BTreeMap::new());
     let mut diagnostics: Vec<Diagnostic> = Vec::new();
     let wanted: Vec<(NodeId, &str)> = compiled
         .model
@@ -145,7 +165,7 @@ pub fn build(compiled: &Compiled, sources: &Sources, request: &Request) -> Resul
         .collect();
     for (name, node) in built {
         match node {
-            Ok((artifacts, names, instances)) => {
+            Ok((artifacts, names, instances, of_node)) => {
                 let mut entry = NodeManifest { names, instances, ..NodeManifest::default() };
                 for artifact in artifacts {
                     let path = format!("{name}/{}", artifact.path);
@@ -153,6 +173,7 @@ pub fn build(compiled: &Compiled, sources: &Sources, request: &Request) -> Resul
                     files.push(Artifact { path, ..artifact });
                 }
                 nodes.insert(name.to_owned(), entry);
+                told.insert(name.to_owned(), of_node);
             }
             Err(found) => {
                 for diagnostic in found {
@@ -169,7 +190,7 @@ pub fn build(compiled: &Compiled, sources: &Sources, request: &Request) -> Resul
     let manifest = Manifest {
         format_version: "1.0",
         project: compiled.model.fabric.name.clone(),
-        generation: generation(sources, &request.down),
+        generation: generation(sources, request),
         down: request.down.clone(),
         tool: Tool { name: "partywall", version: request.version.clone() },
         nodes,
@@ -178,16 +199,20 @@ pub fn build(compiled: &Compiled, sources: &Sources, request: &Request) -> Resul
     bytes.push(b'\n');
     files.push(Artifact { path: "manifest.json".into(), executable: false, bytes });
     files.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(Bundle { manifest, files })
+    Ok(Bundle { manifest, files, told })
 }
 
-/// BLAKE3 over paths and texts, sorted by path, and the names in `down`, each preceded by its length.
-fn generation(sources: &Sources, down: &BTreeSet<String>) -> String {
+/// BLAKE3 over paths and texts, sorted by path, the names in `down`, and the sizes of tables, each preceded by its length.
+fn generation(sources: &Sources, request: &Request) -> String {
+    let mut sizes = Vec::new();
+    for (node, profile) in request.profiles.iter().filter(|_| request.targets.contains(&Target::P4)) {
+        sizes.extend(profile.tables.iter().map(|(table, size)| format!("{node} {table} {size}")));
+    }
     let mut files: Vec<(&str, &str)> = sources.iter().map(|(_, s)| (s.path(), s.text())).collect();
     files.sort_unstable();
     let mut hasher = blake3::Hasher::new();
     let parts = files.into_iter().flat_map(|(path, text)| [path, text]);
-    for part in parts.chain(down.iter().map(String::as_str)) {
+    for part in parts.chain(request.down.iter().chain(&sizes).map(String::as_str)) {
         hasher.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
         hasher.update(part.as_bytes());
     }

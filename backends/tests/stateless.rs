@@ -14,12 +14,13 @@
 mod common;
 #[path = "p4/random.rs"]
 mod random;
+#[path = "common/seen.rs"]
+mod seen;
 
 use common::{Project, attempt, text};
 use compiler::Compiled;
 use compiler::algebra::{Family, parse_addr};
 use compiler::buckets::{self, Direction as Way};
-use compiler::compiled::{Destination, Source};
 use compiler::eval::{self, Decision, Resolution};
 use compiler::ids::{NodeId, OwnerId};
 use compiler::packet::{self, Fields, Packet, proto};
@@ -30,43 +31,12 @@ use partywall_backends::linux::model::Direction;
 use partywall_backends::linux::walk::{Arrived, Outcome, leg, stateless, walk};
 use partywall_backends::linux::{Model, numbers};
 use partywall_backends::nft::Nft;
+use seen::seen;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Every address that means something in a space: endpoints' and samples of what lies outside.
-fn seen(c: &Compiled, space: OwnerId, family: Family) -> BTreeSet<u128> {
-    let mut out = BTreeSet::new();
-    let mut expand = |lo: u128, hi: u128, owner: OwnerId, real: u128| {
-        if !c.model.owners[owner].is_tenant() {
-            out.extend([lo, lo + (hi - lo) / 2, hi]);
-            return;
-        }
-        for endpoint in c.model.endpoints.values().filter(|e| e.tenant == owner) {
-            for (f, at) in endpoint.addresses.iter().map(|a| parse_addr(*a)) {
-                if f == family && real <= at && at - real <= hi - lo {
-                    out.insert(at - real + lo);
-                }
-            }
-        }
-    };
-    for r in c.spaces[space].destinations.family(family) {
-        match r.target {
-            Destination::Local { .. } => expand(r.lo, r.hi, space, r.lo),
-            Destination::Import { owner, real, .. } => expand(r.lo, r.hi, owner, real),
-            Destination::External { owner, .. } | Destination::Direct { owner, .. } => {
-                expand(r.lo, r.hi, owner, r.lo)
-            }
-            Destination::ClientOnly | Destination::Nowhere => {}
-        }
-    }
-    for r in c.spaces[space].sources.family(family) {
-        match r.target {
-            Source::Local { .. } | Source::Own => expand(r.lo, r.hi, space, r.lo),
-            Source::Client { owner, real, .. } | Source::External { owner, real, .. } => {
-                expand(r.lo, r.hi, owner, real)
-            }
-            Source::Direct { owner, .. } => expand(r.lo, r.hi, owner, r.lo),
-        }
-    }
+fn addresses(c: &Compiled, space: OwnerId, family: Family) -> BTreeSet<u128> {
+    let mut out: BTreeSet<u128> = seen(c, space, family).into_iter().map(|s| s.address).collect();
     // An external's space knows nobody who opens connections to it.
     if !c.model.owners[space].is_tenant() {
         let all = c.model.endpoints.values().flat_map(|e| &e.addresses).map(|a| parse_addr(*a));
@@ -251,7 +221,7 @@ fn compare(p: &Project) -> (u64, u64, u64) {
         let mut bench = Bench { c, node: id, model: &model, passed: 0, answers: 0, refused: 0 };
         for space in c.model.owners.ids() {
             for family in Family::BOTH {
-                let (addresses, services) = (seen(c, space, family), services(c, family));
+                let (addresses, services) = (addresses(c, space, family), services(c, family));
                 for &src in &addresses {
                     for &dst in addresses.iter().filter(|dst| **dst != src) {
                         for &(protocol, x, y) in &services {
@@ -407,7 +377,7 @@ fn the_sender_picks_the_instance() {
         let model = Nft.lower(c, &p.sources, id, &[]).unwrap();
         for e in c.model.endpoints.values().filter(|e| e.node == id) {
             for (family, src) in e.addresses.iter().map(|a| parse_addr(*a)) {
-                for dst in seen(c, e.tenant, family) {
+                for dst in addresses(c, e.tenant, family) {
                     for (x, y) in [(2000, 80), (2000, 443), (40_000, 443), (53, 53)] {
                         let zone = numbers::tenant_zone(c.model.owners[e.tenant].id());
                         let direction = Direction::Original;

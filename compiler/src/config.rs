@@ -1,4 +1,4 @@
-//! `partywall.toml`: lint levels and the owners of folders.
+//! `partywall.toml`: lint levels, the owners of folders, and the sizes of switches' tables.
 
 use crate::lints::{Level, Levels};
 use globset::{GlobBuilder, GlobMatcher};
@@ -13,6 +13,26 @@ pub struct Config {
     pub lints: Levels,
     /// In the order of their patterns.
     pub owners: Vec<OwnedPath>,
+    /// By name.
+    pub profiles: BTreeMap<String, Profile>,
+}
+
+/// `[profile.NAME]`: what some nodes have room for.
+#[derive(Debug, Clone, Default)]
+pub struct Profile {
+    /// Nodes by name, each with its place. INVARIANT: no node is in two profiles.
+    pub nodes: BTreeMap<String, Position>,
+    /// Tables of the target by name: how many entries they hold, from 1, and where that stands.
+    pub tables: BTreeMap<String, (u32, Position)>,
+}
+
+/// A place in `partywall.toml`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Position {
+    /// From 1.
+    pub line: usize,
+    /// From 1, in characters.
+    pub column: usize,
 }
 
 /// `"tenants/shop/**" = "shop"`
@@ -49,12 +69,23 @@ pub struct ConfigError {
 
 impl ConfigError {
     fn at(text: &str, offset: usize, message: impl Into<String>) -> Self {
+        Self::new(Position::of(text, offset), message)
+    }
+
+    /// Something wrong at a place.
+    pub fn new(position: Position, message: impl Into<String>) -> Self {
+        let Position { line, column } = position;
+        Self { line, column, message: message.into() }
+    }
+}
+
+impl Position {
+    fn of(text: &str, offset: usize) -> Self {
         let before = text.get(..offset).unwrap_or(text);
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         Self {
             line: before.matches('\n').count() + 1,
             column: before.get(line_start..).unwrap_or_default().chars().count() + 1,
-            message: message.into(),
         }
     }
 }
@@ -66,13 +97,23 @@ struct Raw {
     lints: BTreeMap<Spanned<String>, Spanned<String>>,
     #[serde(default)]
     owners: BTreeMap<Spanned<String>, Spanned<String>>,
+    #[serde(default)]
+    profile: BTreeMap<String, RawProfile>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawProfile {
+    nodes: Vec<Spanned<String>>,
+    tables: BTreeMap<Spanned<String>, Spanned<i64>>,
 }
 
 /// Reads the text of `partywall.toml`.
 ///
 /// # Errors
 /// The first thing in it that is not understood, with its place: TOML's syntax, an unknown key, code or level, a level
-/// that the code cannot have, a pattern that is none.
+/// that the code cannot have, a pattern that is none, a size that no table has, a node in two profiles. Whether there are such nodes and
+/// tables is for those to say who know them.
 pub fn parse(text: &str) -> Result<Config, ConfigError> {
     let raw: Raw = toml::from_str(text).map_err(|error| {
         let offset = error.span().map_or(0, |span| span.start);
@@ -101,5 +142,39 @@ pub fn parse(text: &str) -> Result<Config, ConfigError> {
         })?;
         config.owners.push(OwnedPath { matcher: glob.compile_matcher(), tenant: tenant.get_ref().clone() });
     }
+    let mut placed: BTreeMap<&str, &str> = BTreeMap::new();
+    for (name, raw) in &raw.profile {
+        config.profiles.insert(name.clone(), profile(text, name, raw, &mut placed)?);
+    }
     Ok(config)
+}
+
+/// `placed`: nodes with the profile that they are in.
+fn profile<'r>(
+    text: &str,
+    name: &'r str,
+    raw: &'r RawProfile,
+    placed: &mut BTreeMap<&'r str, &'r str>,
+) -> Result<Profile, ConfigError> {
+    let mut out = Profile::default();
+    for node in &raw.nodes {
+        if let Some(other) = placed.insert(node.get_ref(), name) {
+            let node_name = node.get_ref();
+            let message = if other == name {
+                format!("node `{node_name}` is listed twice")
+            } else {
+                format!("node `{node_name}` is in profile `{other}` as well: a node has one")
+            };
+            return Err(ConfigError::at(text, node.span().start, message));
+        }
+        out.nodes.insert(node.get_ref().clone(), Position::of(text, node.span().start));
+    }
+    for (table, size) in &raw.tables {
+        let entries = u32::try_from(*size.get_ref()).ok().filter(|n| *n > 0).ok_or_else(|| {
+            let message = format!("a table has 1 to {} entries, not {}", u32::MAX, size.get_ref());
+            ConfigError::at(text, size.span().start, message)
+        })?;
+        out.tables.insert(table.get_ref().clone(), (entries, Position::of(text, table.span().start)));
+    }
+    Ok(out)
 }

@@ -23,9 +23,10 @@ run_as_root() {
   fi
 }
 
-# have WHAT: a command, or `lib:NAME` for a library that pkg-config knows.
+# have WHAT: a command, `lib:NAME` for a library that pkg-config knows, or `py:NAME` for a module of Python.
 have() {
   case "$1" in
+    py:*) python3 -c "import ${1#py:}" 2>/dev/null ;;
     lib:*) command -v pkg-config >/dev/null 2>&1 && pkg-config --exists "${1#lib:}" ;;
     *) command -v "$1" >/dev/null 2>&1 ;;
   esac
@@ -63,6 +64,21 @@ need_build() {
 need_lab() {
   need nft=nftables ip=iproute2 ping=iputils-ping bpftool=bpftool shellcheck=shellcheck \
     clang-14=clang-14 llvm-strip-14=llvm-14 lib:libbpf=libbpf-dev
+}
+
+# What reads P4Runtime's messages as its own project does: Python with the official package, apart from the system's.
+need_p4runtime() {
+  local where="${CARGO_TARGET_DIR:-target}/p4runtime" wanted=backends/tests/p4/requirements.txt
+  cmp -s "$wanted" "$where/requirements.txt" && return 0
+  need python3=python3 py:ensurepip=python3-venv || return 1
+  say "installing p4runtime into $where"
+  rm -rf "$where"
+  if python3 -m venv "$where" && "$where/bin/pip" install --quiet --requirement "$wanted" >&2; then
+    cp "$wanted" "$where/"
+  else
+    say "cannot install what $wanted names"
+    return 1
+  fi
 }
 
 # lab_privilege: prints nothing and succeeds if network namespaces can be made, else says what is missing.

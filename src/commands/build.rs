@@ -5,9 +5,11 @@ use crate::artifacts;
 use crate::cli::{Global, Judging, Levels, ProjectPath, Proving};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{self, Out};
-use backends::{Bundle, Request};
+use crate::settings;
+use backends::{Bundle, Request, Told};
 use clap::{Args, ValueEnum};
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 /// Emit what each node runs; refuses while there are errors
@@ -74,8 +76,30 @@ pub fn run(global: &Global, args: &BuildArgs) -> Outcome {
         bundle.files.len(),
         bundle.manifest.generation
     ))?;
+    for (node, told) in &bundle.told {
+        out.text(&lines(node, told))?;
+    }
     out.flush()?;
     Ok(Exit::Clean)
+}
+
+/// What a switch gets, and what answers are let through that nobody may have asked for.
+fn lines(node: &str, told: &Told) -> String {
+    let mut out = String::new();
+    if let Some((entries, saved)) = &told.entries {
+        let left = |(before, after): (usize, usize), what: &str| format!("{after} of {before} {what}");
+        let parts = [
+            left(saved.classes, "classes of addresses"),
+            left(saved.prefixes, "prefixes"),
+            left(saved.verdicts, "verdicts"),
+            left(saved.replies, "answers"),
+        ];
+        let _ = writeln!(out, "{node}: {entries} entries; joining has left {}", parts.join(", "));
+    }
+    for admitted in &told.admitted {
+        let _ = writeln!(out, "{node}: admits {admitted}");
+    }
+    out
 }
 
 pub(crate) fn set(names: &[String]) -> BTreeSet<String> {
@@ -106,7 +130,8 @@ pub(crate) fn bundle(
     if let Some(name) = down.iter().find(|name| !instance(name)) {
         return Err(Failure::new(format!("node {name} runs no gateway instance that could be down")));
     }
-    let request = Request { targets, nodes, version: env!("CARGO_PKG_VERSION").to_owned(), down };
+    let profiles = settings::profiles(&analysis.config, &analysis.compiled)?;
+    let request = Request { targets, nodes, version: env!("CARGO_PKG_VERSION").to_owned(), down, profiles };
     match backends::build(&analysis.compiled, &analysis.sources, &request) {
         Ok(bundle) => Ok(Some(bundle)),
         Err(mut found) => {

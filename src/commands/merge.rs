@@ -7,8 +7,8 @@ use crate::commands::check::handed_on::HandedOn;
 use crate::commands::check::print::{self, Format};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::Out;
+use crate::settings;
 use clap::Args;
-use compiler::config::Config;
 use lang::source::Sources;
 use lang::span::FileId;
 use serde::Deserialize;
@@ -54,10 +54,7 @@ pub fn run(global: &Global, args: &MergeArgs) -> Outcome {
     complete(&parts)?;
     let Some((_, first)) = parts.first() else { return Err(Failure::new("there is no report")) };
 
-    let config = match &first.settings.config {
-        Some(text) => compiler::config::parse(text).map_err(|e| Failure::new(e.to_string()))?,
-        None => Config::default(),
-    };
+    let config = settings::read(first.settings.config.as_deref())?;
     let codes = |codes: &[String]| {
         codes.iter().map(|code| cli::code(code).map_err(Failure::new)).collect::<Result<Vec<_>, _>>()
     };

@@ -153,12 +153,11 @@ pub fn prefix_mask(width: u8, bits: u8) -> u128 {
 /// How a table's entries are found by a packet's values.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    /// Tables without ranges: per prefix length, longest first, the values of all fields under their masks.
-    exact: Vec<(Option<u8>, ByValues)>,
+    /// Tables without ranges: what holds from here on, ascending, by the exact fields and then the one that is matched by prefix.
+    /// `None`: nothing more.
+    exact: Vec<(Vec<u8>, Option<Found>)>,
     ranges: Ranges,
 }
-
-type ByValues = BTreeMap<Vec<u128>, Found>;
 
 /// An action by number, and its parameters.
 pub(super) type Found = (usize, Vec<u128>);
@@ -222,7 +221,8 @@ impl Index {
     pub fn new(program: &Program, table: &Table, entries: &[&Entry]) -> Self {
         let mut out = Self::default();
         let mut ranges = Vec::new();
-        let mut by_length: BTreeMap<Option<u8>, ByValues> = BTreeMap::new();
+        // By first value and length: a shorter prefix comes before those inside it.
+        let mut prefixes: BTreeMap<(Vec<u8>, u8), (Vec<u8>, Found)> = BTreeMap::new();
         for entry in entries {
             let Some((action, _)) = program.action(&entry.action) else { continue };
             let found = (action, entry.params.clone());
@@ -230,17 +230,32 @@ impl Index {
                 ranges.push((entry.priority, entry.key.as_slice(), found));
                 continue;
             }
-            let length = entry.key.iter().find_map(|m| match m {
+            let low = entry.key.iter().map(|m| match *m {
+                Match::Exact(v) | Match::Lpm(v, _) | Match::Range(v, _) => v,
+            });
+            let low: Vec<u128> = low.collect();
+            let high = table.keys.iter().zip(&entry.key).map(|(field, found)| match *found {
+                Match::Lpm(v, bits) => v | (max(field.width) & !prefix_mask(field.width, bits)),
+                Match::Exact(v) | Match::Range(v, _) => v,
+            });
+            let high: Vec<u128> = high.collect();
+            let bits = entry.key.iter().find_map(|m| match m {
                 Match::Lpm(_, bits) => Some(*bits),
                 _ => None,
             });
-            let values = entry.key.iter().map(|m| match *m {
-                Match::Exact(v) | Match::Lpm(v, _) | Match::Range(v, _) => v,
-            });
-            by_length.entry(length).or_default().insert(values.collect(), found);
+            prefixes.insert((joined(table, &low), bits.unwrap_or_default()), (joined(table, &high), found));
         }
         out.ranges = Ranges::new(ranges);
-        out.exact = by_length.into_iter().rev().collect();
+        // Those that hold here, the longest last.
+        let mut open: Vec<(Vec<u8>, Found)> = Vec::new();
+        let mut from = BTreeMap::new();
+        for ((first, _), (last, found)) in prefixes {
+            close(&mut open, &mut from, |last| *last < first);
+            from.insert(first, Some(found.clone()));
+            open.push((last, found));
+        }
+        close(&mut open, &mut from, |_| true);
+        out.exact = from.into_iter().collect();
         out
     }
 
@@ -248,17 +263,47 @@ impl Index {
         if table.prioritised() {
             return self.ranges.get(values);
         }
-        self.exact.iter().find_map(|(length, entries)| {
-            let masked: Vec<u128> = match length {
-                None => values.to_vec(),
-                Some(bits) => table
-                    .keys
-                    .iter()
-                    .zip(values)
-                    .map(|(k, v)| if k.kind == MatchKind::Lpm { v & prefix_mask(k.width, *bits) } else { *v })
-                    .collect(),
-            };
-            entries.get(&masked)
-        })
+        let key = joined(table, values);
+        let next = self.exact.partition_point(|(first, _)| *first <= key);
+        self.exact.get(next.checked_sub(1)?)?.1.as_ref()
     }
+}
+
+/// Ends entries by their last keys; what they lay in goes on.
+fn close(
+    open: &mut Vec<(Vec<u8>, Found)>,
+    from: &mut BTreeMap<Vec<u8>, Option<Found>>,
+    ends: impl Fn(&Vec<u8>) -> bool,
+) {
+    while let Some((last, _)) = open.pop_if(|(last, _)| ends(last)) {
+        if let Some(next) = after(&last) {
+            from.insert(next, open.last().map(|(_, found)| found.clone()));
+        }
+    }
+}
+
+/// The fields of a key in one, the one that is matched by prefix last.
+fn joined(table: &Table, values: &[u128]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(16 * values.len());
+    let fields = || table.keys.iter().zip(values);
+    for (_, value) in fields().filter(|(k, _)| k.kind != MatchKind::Lpm) {
+        out.extend_from_slice(&value.to_be_bytes());
+    }
+    for (_, value) in fields().filter(|(k, _)| k.kind == MatchKind::Lpm) {
+        out.extend_from_slice(&value.to_be_bytes());
+    }
+    out
+}
+
+/// The next number; `None` after the last.
+fn after(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut out = bytes.to_vec();
+    for byte in out.iter_mut().rev() {
+        let (next, over) = byte.overflowing_add(1);
+        *byte = next;
+        if !over {
+            return Some(out);
+        }
+    }
+    None
 }

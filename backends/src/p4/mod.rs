@@ -22,6 +22,7 @@ use compiler::ids::NodeId;
 use lang::codes::Code;
 use lang::diag::Diagnostic;
 use lang::source::Sources;
+use std::collections::BTreeMap;
 
 /// The program's text, for the default UDP port; its ingress control stands in three files.
 pub const PROGRAM: &str = concat!(
@@ -32,7 +33,42 @@ pub const PROGRAM: &str = concat!(
     include_str!("../../p4/pipeline.p4"),
 );
 
-/// The backend.
+/// What a kind of switch has room for, where that is not what the program says by itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Profile {
+    /// As in `partywall.toml`; empty: none is meant.
+    pub name: String,
+    /// Entries that a table holds, by its name; both generations of an update count.
+    pub tables: BTreeMap<String, u32>,
+}
+
+/// The tables whose sizes a profile may set, in the order of the program.
+#[must_use]
+pub fn tables() -> Vec<String> {
+    let program = program::parse(PROGRAM).unwrap_or_default();
+    program.tables.into_iter().filter(|t| t.size > 0).map(|t| t.name).collect()
+}
+
+/// What one node runs, on a switch of some kind.
+///
+/// # Errors
+/// PW0801: what this target cannot express exactly. PW0803: what does not fit.
+pub fn lower(
+    compiled: &Compiled,
+    sources: &Sources,
+    node: NodeId,
+    down: &[NodeId],
+    profile: &Profile,
+) -> Result<Model, Vec<Diagnostic>> {
+    let text = print::program(compiled.model.fabric.port, profile);
+    let program = program::parse(&text).map_err(|refused| {
+        let fault = format!("the program that is built in cannot be read: {refused}");
+        vec![Diagnostic::new(Code::PW0801, compiled.model.nodes[node].span, fault)]
+    })?;
+    lower::lower(compiled, sources, &program, node, (down, profile))
+}
+
+/// The backend, for switches with room for what the program says.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct P4;
 
@@ -54,11 +90,7 @@ impl Backend for P4 {
         node: NodeId,
         down: &[NodeId],
     ) -> Result<Model, Vec<Diagnostic>> {
-        let program = program::parse(PROGRAM).map_err(|refused| {
-            let fault = format!("the program that is built in cannot be read: {refused}");
-            vec![Diagnostic::new(Code::PW0801, compiled.model.nodes[node].span, fault)]
-        })?;
-        lower::lower(compiled, sources, &program, node, down)
+        lower(compiled, sources, node, down, &Profile::default())
     }
 
     fn print(&self, model: &Model) -> Vec<Artifact> {

@@ -3,7 +3,7 @@
 use super::entries::{Entry, Match};
 use super::lower::Model;
 use super::program::{CONTROL, Program, parse};
-use super::{PROGRAM, info};
+use super::{PROGRAM, Profile, info};
 use crate::artifacts::Artifact;
 use std::fmt::Write as _;
 
@@ -13,10 +13,31 @@ const BATCH: usize = 10_000;
 /// Priorities as BMv2's command line has them, where the smaller wins: this less ours.
 pub(super) const BMV2_PRIORITY: u32 = 1 << 24;
 
-/// The program for a UDP port.
+/// The program for a UDP port and a kind of switch.
 #[must_use]
-pub(super) fn program(port: u16) -> String {
-    PROGRAM.replace("const bit<16> VXLAN_PORT = 4789;", &format!("const bit<16> VXLAN_PORT = {port};"))
+pub(super) fn program(port: u16, profile: &Profile) -> String {
+    let text =
+        PROGRAM.replace("const bit<16> VXLAN_PORT = 4789;", &format!("const bit<16> VXLAN_PORT = {port};"));
+    if profile.tables.is_empty() {
+        return text;
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut size = None;
+    for line in text.lines() {
+        if let Some((_, table)) = line.split_once(" table ") {
+            size = profile.tables.get(table.trim_end_matches(" {"));
+        }
+        match size.filter(|_| line.trim_start().starts_with("size = ")) {
+            Some(size) => {
+                let indent = line.len() - line.trim_start().len();
+                let _ = writeln!(out, "{:indent$}size = {size};", "");
+            }
+            None => {
+                let _ = writeln!(out, "{line}");
+            }
+        }
+    }
+    out
 }
 
 /// Comment lines that every file begins with; the generation is over everything that the node runs.
@@ -31,7 +52,7 @@ fn head(model: &Model, digest: &str, sign: &str) -> String {
 
 pub(super) fn print(model: &Model) -> Vec<Artifact> {
     let mut model = model.clone();
-    let text = program(model.port);
+    let text = program(model.port, &model.profile);
     // INVARIANT: the text is the one that `P4::lower` has read.
     let Ok(program) = parse(&text) else { return Vec::new() };
     let mut hasher = blake3::Hasher::new();

@@ -2,8 +2,9 @@
 //! one. Nothing here knows what the program is for.
 
 use super::entries::{Entries, Entry, Index, max};
-use super::program::{Expr, HeaderId, Next, Op, Program, Slot, Statement};
+use super::program::{Expr, Header, HeaderId, Next, Op, Program, Slot, Statement};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// `mark_to_drop`'s port in v1model.
 const DROP_PORT: u128 = 511;
@@ -13,6 +14,34 @@ pub struct Switch<'p> {
     program: &'p Program,
     tables: Vec<Index>,
     generation: u16,
+    /// By slot: the largest value.
+    masks: Vec<u128>,
+    /// By header.
+    layouts: Vec<Layout>,
+    standard: Standard,
+}
+
+/// Where the fields of a header lie in its bytes.
+struct Layout {
+    bytes: usize,
+    fields: Vec<Place>,
+}
+
+struct Place {
+    slot: Slot,
+    /// Bytes that hold some of it, at most 16.
+    bytes: Range<usize>,
+    /// Bits of the last byte that belong to later fields.
+    shift: usize,
+}
+
+/// What v1model tells a program, and hears from it.
+struct Standard {
+    ingress_port: Option<Slot>,
+    egress_spec: Option<Slot>,
+    packet_length: Option<Slot>,
+    parser_error: Option<Slot>,
+    checksum_error: Option<Slot>,
 }
 
 /// What became of a packet.
@@ -53,7 +82,21 @@ impl<'p> Switch<'p> {
             .iter()
             .map(|t| Index::new(program, t, by_table.get(t.name.as_str()).map_or(&[], Vec::as_slice)))
             .collect();
-        Self { program, tables, generation }
+        let slot = |name: &str| program.names.get(&format!("standard_metadata.{name}")).copied();
+        Self {
+            program,
+            tables,
+            generation,
+            masks: program.slots.iter().map(|width| max(*width)).collect(),
+            layouts: program.headers.iter().map(|header| Layout::new(program, header)).collect(),
+            standard: Standard {
+                ingress_port: slot("ingress_port"),
+                egress_spec: slot("egress_spec"),
+                packet_length: slot("packet_length"),
+                parser_error: slot("parser_error"),
+                checksum_error: slot("checksum_error"),
+            },
+        }
     }
 
     /// A frame that comes in by a port.
@@ -65,15 +108,16 @@ impl<'p> Switch<'p> {
             valid: vec![false; self.program.headers.len()],
             outcome: Outcome::default(),
         };
-        p.set_name("standard_metadata.ingress_port", u128::from(port));
-        p.set_name("standard_metadata.packet_length", frame.len() as u128);
+        p.tell(self.standard.ingress_port, u128::from(port));
+        p.tell(self.standard.packet_length, frame.len() as u128);
         let payload = p.parse(frame);
         p.block(&self.program.verify, None);
         p.block(&self.program.ingress, None);
-        if p.name("standard_metadata.egress_spec") != DROP_PORT {
+        let spec = |p: &Packet<'_, '_>| self.standard.egress_spec.map_or(0, |slot| p.get(slot));
+        if spec(&p) != DROP_PORT {
             p.block(&self.program.egress, None);
             p.block(&self.program.update, None);
-            let port = u16::try_from(p.name("standard_metadata.egress_spec")).unwrap_or(u16::MAX);
+            let port = u16::try_from(spec(&p)).unwrap_or(u16::MAX);
             let bytes = p.deparse(frame.get(payload..).unwrap_or_default());
             p.outcome.sent = Some((port, bytes));
         }
@@ -81,29 +125,33 @@ impl<'p> Switch<'p> {
     }
 }
 
-impl Packet<'_, '_> {
-    fn width(&self, slot: Slot) -> u8 {
-        self.switch.program.slots.get(slot).copied().unwrap_or(1)
+impl Layout {
+    fn new(program: &Program, header: &Header) -> Self {
+        let mut at = 0usize;
+        let mut fields = Vec::with_capacity(header.fields.len());
+        for &slot in &header.fields {
+            let end = at + program.slots.get(slot).copied().map_or(0, usize::from);
+            fields.push(Place { slot, bytes: at / 8..end.div_ceil(8), shift: end.div_ceil(8) * 8 - end });
+            at = end;
+        }
+        Self { bytes: at / 8, fields }
     }
+}
 
+impl Packet<'_, '_> {
     fn get(&self, slot: Slot) -> u128 {
         self.values.get(slot).copied().unwrap_or_default()
     }
 
     fn set(&mut self, slot: Slot, value: u128) {
-        let width = self.width(slot);
-        if let Some(place) = self.values.get_mut(slot) {
-            *place = value & max(width);
+        if let (Some(place), Some(mask)) = (self.values.get_mut(slot), self.switch.masks.get(slot)) {
+            *place = value & mask;
         }
     }
 
-    fn name(&self, name: &str) -> u128 {
-        self.switch.program.names.get(name).map_or(0, |slot| self.get(*slot))
-    }
-
-    fn set_name(&mut self, name: &str, value: u128) {
-        if let Some(slot) = self.switch.program.names.get(name) {
-            self.set(*slot, value);
+    fn tell(&mut self, slot: Option<Slot>, value: u128) {
+        if let Some(slot) = slot {
+            self.set(slot, value);
         }
     }
 
@@ -117,7 +165,7 @@ impl Packet<'_, '_> {
                     Some(length) => at += length,
                     None => {
                         // error.PacketTooShort
-                        self.set_name("standard_metadata.parser_error", 1);
+                        self.tell(self.switch.standard.parser_error, 1);
                         return at;
                     }
                 }
@@ -134,7 +182,7 @@ impl Packet<'_, '_> {
                         Some((_, next)) => *next,
                         None => {
                             // error.NoMatch
-                            self.set_name("standard_metadata.parser_error", 2);
+                            self.tell(self.switch.standard.parser_error, 2);
                             None
                         }
                     }
@@ -149,42 +197,38 @@ impl Packet<'_, '_> {
     }
 
     fn extract(&mut self, id: HeaderId, bytes: &[u8]) -> Option<usize> {
-        let fields = self.switch.program.headers.get(id)?.fields.clone();
-        let bits: usize = fields.iter().map(|s| usize::from(self.width(*s))).sum();
-        let bytes = bytes.get(..bits / 8)?;
-        let mut at = 0usize;
-        for slot in fields {
+        let layout = self.switch.layouts.get(id)?;
+        let bytes = bytes.get(..layout.bytes)?;
+        for place in &layout.fields {
             let mut value = 0u128;
-            let mut left = self.width(slot);
-            while left > 0 {
-                let byte = bytes.get(at / 8).copied().unwrap_or_default();
-                // As much of this byte as belongs to the field.
-                let start = u8::try_from(at % 8).unwrap_or_default();
-                let take = left.min(8 - start);
-                value = value << take | u128::from(byte >> (8 - start - take)) & max(take);
-                at += usize::from(take);
-                left -= take;
+            for byte in bytes.get(place.bytes.clone())? {
+                value = value << 8 | u128::from(*byte);
             }
-            self.set(slot, value);
+            self.set(place.slot, value >> place.shift);
         }
         if let Some(valid) = self.valid.get_mut(id) {
             *valid = true;
         }
-        Some(bits / 8)
+        Some(layout.bytes)
     }
 
     fn deparse(&self, payload: &[u8]) -> Vec<u8> {
-        let mut out = Bits::default();
+        let mut out = Vec::new();
         for id in &self.switch.program.deparser {
-            let Some(header) = self.switch.program.headers.get(*id).filter(|_| self.is_valid(*id)) else {
-                continue;
-            };
-            for slot in &header.fields {
-                out.push(self.get(*slot), self.width(*slot));
+            let Some(layout) = self.switch.layouts.get(*id).filter(|_| self.is_valid(*id)) else { continue };
+            let start = out.len();
+            out.resize(start + layout.bytes, 0);
+            for place in &layout.fields {
+                let value = (self.get(place.slot) << place.shift).to_be_bytes();
+                let target = out.get_mut(start + place.bytes.start..start + place.bytes.end);
+                let value = value.get(16usize.saturating_sub(place.bytes.len())..);
+                for (byte, part) in target.into_iter().flatten().zip(value.into_iter().flatten()) {
+                    *byte |= part;
+                }
             }
         }
-        out.bytes.extend(payload);
-        out.bytes
+        out.extend(payload);
+        out
     }
 
     fn is_valid(&self, id: HeaderId) -> bool {
@@ -220,20 +264,20 @@ impl Packet<'_, '_> {
                 self.outcome.counted.push((*counter, index));
             }
             Statement::Count(_, None) => {}
-            Statement::Drop => self.set_name("standard_metadata.egress_spec", DROP_PORT),
+            Statement::Drop => self.tell(self.switch.standard.egress_spec, DROP_PORT),
             Statement::Checksum { when, over, field, write } => {
                 if self.value(when) == 0 {
                     return;
                 }
-                let mut bits = Bits::default();
+                let mut sum = Checksum::default();
                 for (expr, width) in over {
-                    bits.push(self.value(expr), *width);
+                    sum.add(self.value(expr), *width);
                 }
-                let sum = u128::from(internet_checksum(&bits.bytes));
+                let sum = u128::from(sum.value());
                 if *write {
                     self.set(*field, sum);
                 } else if self.get(*field) != sum {
-                    self.set_name("standard_metadata.checksum_error", 1);
+                    self.tell(self.switch.standard.checksum_error, 1);
                 }
             }
         }
@@ -302,41 +346,36 @@ impl Packet<'_, '_> {
     }
 }
 
-/// Bits in network order.
+/// RFC 1071 over bits in network order, zeros to the end of the last word.
 #[derive(Default)]
-struct Bits {
-    bytes: Vec<u8>,
-    /// Bits of the last byte that are in use, 0: all.
+struct Checksum {
+    sum: u32,
+    /// Bits of the word that is not full yet, and how many.
+    word: u128,
     used: u8,
 }
 
-impl Bits {
-    fn push(&mut self, value: u128, width: u8) {
+impl Checksum {
+    fn add(&mut self, value: u128, width: u8) {
         let mut left = width;
         while left > 0 {
-            if self.used == 0 {
-                self.bytes.push(0);
-            }
-            let take = left.min(8 - self.used);
-            let part = u8::try_from(value >> (left - take) & max(take)).unwrap_or_default();
-            if let Some(last) = self.bytes.last_mut() {
-                *last |= part << (8 - self.used - take);
-            }
-            self.used = (self.used + take) % 8;
+            let take = left.min(16 - self.used);
+            self.word = self.word << take | value >> (left - take) & max(take);
+            self.used += take;
             left -= take;
+            if self.used == 16 {
+                self.sum += u32::try_from(self.word).unwrap_or_default();
+                (self.word, self.used) = (0, 0);
+            }
         }
     }
-}
 
-/// RFC 1071.
-fn internet_checksum(bytes: &[u8]) -> u16 {
-    let mut sum = 0u32;
-    for pair in bytes.chunks(2) {
-        let word = pair.iter().fold(0u32, |word, byte| word << 8 | u32::from(*byte));
-        sum += word;
+    fn value(mut self) -> u16 {
+        let rest = (16 - self.used) % 16;
+        self.add(0, rest);
+        while self.sum > 0xffff {
+            self.sum = (self.sum & 0xffff) + (self.sum >> 16);
+        }
+        !u16::try_from(self.sum).unwrap_or(u16::MAX)
     }
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !u16::try_from(sum).unwrap_or(u16::MAX)
 }

@@ -1,14 +1,12 @@
 //! Packets that no policy is asked about.
 
+use super::bench::{Bench, running};
 use super::common::text;
 use super::frame::{Ip, Outer, SYN};
-use super::{Bench, SLICE, lower};
+use super::{SLICE, lower};
 use compiler::algebra::Family;
-use partywall_backends::Backend as _;
 use partywall_backends::linux::numbers::router_mac;
 use partywall_backends::p4::run::Switch;
-use partywall_backends::p4::{P4, read};
-use std::collections::BTreeMap;
 
 /// What no policy is asked about: a permitted packet with one thing wrong at a time.
 #[test]
@@ -17,22 +15,8 @@ fn a_packet_with_one_thing_wrong_is_dropped_for_that() {
     let c = &project.compiled;
     let (id, _) = c.model.nodes.iter().find(|(_, n)| n.name == "c1").unwrap();
     let model = lower(&project, id);
-    let files: BTreeMap<String, String> =
-        P4.print(&model).into_iter().map(|f| (f.path, String::from_utf8(f.bytes).unwrap())).collect();
-    let running = read(&files["p4/partywall.p4"], &files["p4/entries.txtpb"]).unwrap();
-    let switch = Switch::new(&running.program, &running.entries);
-    let drops = running.program.counters.iter().position(|n| n.name == "drops").unwrap();
-    let mut bench = Bench {
-        c,
-        node: id,
-        model: &model,
-        switch: &switch,
-        forwarded: 0,
-        refused: 0,
-        drops,
-        trial: Vec::new(),
-        record: false,
-    };
+    let running = running(&model);
+    let mut bench = Bench::new(c, id, &model, &running);
     let vtep = |name: &str| c.model.nodes.values().find(|n| n.name == name).unwrap().vtep;
     let (router, sender) = (router_mac(vtep("c1")), router_mac(vtep("c2")));
     // b6 on c2 to b5 here, and a5 here to a7 here.
@@ -55,9 +39,9 @@ fn a_packet_with_one_thing_wrong_is_dropped_for_that() {
         source_port: 50_000,
     };
     let arrive = |bench: &mut Bench<'_>, outer: Outer, inner: &[u8], reason: Option<&str>| {
-        let outcome = bench.run(0, &outer.frame(inner));
+        let outcome = bench.run(0, outer.frame(inner));
         match reason {
-            Some(reason) => bench.dropped(&outcome, Some(reason), reason),
+            Some(reason) => bench.dropped(&outcome, Some(reason), &|| reason.to_owned()),
             None => assert!(outcome.sent.is_some(), "{outcome:?}"),
         }
     };
@@ -100,9 +84,9 @@ fn a_packet_with_one_thing_wrong_is_dropped_for_that() {
         (port, mac, Ip { dst: 0xc000_020b, ..out.clone() }, Some("to-host")),
         (port, mac, Ip { dst: 0x0a00_00fe, ..out.clone() }, Some("no-route")),
     ] {
-        let outcome = bench.run(port, &out.frame(router, mac));
+        let outcome = bench.run(port, out.frame(router, mac));
         match reason {
-            Some(reason) => bench.dropped(&outcome, Some(reason), reason),
+            Some(reason) => bench.dropped(&outcome, Some(reason), &|| reason.to_owned()),
             None => assert!(outcome.sent.is_some(), "{outcome:?}"),
         }
     }

@@ -100,8 +100,13 @@ impl Ip {
     }
 
     pub fn frame(&self, dst: [u8; 6], src: [u8; 6]) -> Vec<u8> {
-        let kind: [u8; 2] = if self.family == Family::V4 { [8, 0] } else { [0x86, 0xdd] };
-        [&dst[..], &src[..], &kind[..], &self.bytes()[..]].concat()
+        Self::framed(self.family, dst, src, &self.bytes())
+    }
+
+    /// A packet's bytes as a frame.
+    pub fn framed(family: Family, dst: [u8; 6], src: [u8; 6], packet: &[u8]) -> Vec<u8> {
+        let kind: [u8; 2] = if family == Family::V4 { [8, 0] } else { [0x86, 0xdd] };
+        [&dst[..], &src[..], &kind[..], packet].concat()
     }
 }
 

@@ -5,7 +5,7 @@ use lang::codes::Code;
 use lang::diag::{Diagnostic, Severity};
 use lang::span::FileId;
 use partywall_compiler::checks::owners;
-use partywall_compiler::config::{ConfigError, parse};
+use partywall_compiler::config::{ConfigError, Position, parse};
 use partywall_compiler::lints::{self, Level, Levels};
 
 fn error(text: &str) -> (usize, usize, String) {
@@ -32,6 +32,34 @@ fn levels_and_owners_are_read() {
             && !owned.matches("tenants/shop.pw")
             && !owned.matches("a.pw")
     );
+}
+
+#[test]
+fn profiles_are_read() {
+    let text = "[profile.edge]\nnodes = [\"c1\", \"c2\"]\ntables = { verdict = 4096, source4 = 100 }\n\n\
+                [profile.spine]\nnodes = [\"c3\"]\n[profile.spine.tables]\nreply = 1\n";
+    let config = parse(text).expect("a good file");
+    let edge = &config.profiles["edge"];
+    assert_eq!(edge.nodes.keys().collect::<Vec<_>>(), ["c1", "c2"]);
+    assert_eq!(edge.tables["verdict"], (4096, Position { line: 3, column: 12 }));
+    assert_eq!(edge.nodes["c2"], Position { line: 2, column: 16 });
+    assert_eq!(config.profiles["spine"].tables["reply"].0, 1);
+    for (wrong, line, column, why) in [
+        ("verdict = 4096", 3, 22, "a table has 1 to 4294967295 entries, not 0"),
+        ("\"c3\"", 6, 10, "node `c1` is in profile `edge` as well: a node has one"),
+        ("\"c2\"", 2, 16, "node `c1` is listed twice"),
+        ("nodes = [\"c1\"", 2, 1, "unknown field `node`, expected `nodes` or `tables`"),
+    ] {
+        let right = match wrong {
+            "verdict = 4096" => "verdict = 0",
+            "nodes = [\"c1\"" => "node = [\"c1\"",
+            _ => "\"c1\"",
+        };
+        let (l, c, message) = error(&text.replacen(wrong, right, 1));
+        assert_eq!((l, c), (line, column), "{message}");
+        assert!(message.starts_with(why), "{message}");
+    }
+    assert!(error("[profile.edge]\nnodes = []\n").2.contains("missing field `tables`"));
 }
 
 #[test]

@@ -2,8 +2,10 @@
 
 mod ebpf;
 mod manifest;
+mod switch;
 
 pub use ebpf::Program;
+pub use switch::Switch;
 
 use crate::error::NodeError;
 use backends::Artifact;
@@ -152,7 +154,7 @@ impl Generation {
             }
             (None, first) => first.copied().unwrap_or(Target::Nft),
         };
-        let files = files(&root, &path, &node, target, &entry)?;
+        let files = files(&root, &path, &node, (target.folder(), target.parts()), &entry)?;
         Self::new(manifest, node, target, &path, files)
     }
 
@@ -415,12 +417,12 @@ fn files(
     root: &Path,
     manifest: &Path,
     node: &str,
-    target: Target,
+    (folder, parts): (&str, &[&str]),
     entry: &Node,
 ) -> Result<BTreeMap<String, Vec<u8>>, NodeError> {
     let mut out = BTreeMap::new();
     for (path, digest) in &entry.files {
-        let name = match inside(path, node, target) {
+        let name = match inside(path, node, folder) {
             Inside::Here(name) => name,
             Inside::OtherTarget => continue,
             Inside::Outside => {
@@ -433,17 +435,17 @@ fn files(
         if !is_digest(digest) {
             return Err(NodeError::manifest(manifest, format!("the digest of {path} is no digest")));
         }
-        let file = root.join(node).join(target.folder()).join(&name);
+        let file = root.join(node).join(folder).join(&name);
         let bytes = read_plain(&file, MOST)?;
         if blake3::hash(&bytes).to_hex().as_str() != digest {
             return Err(NodeError::Digest { path: file });
         }
         out.insert(name, bytes);
     }
-    match target.parts().iter().find(|part| !out.contains_key(**part)) {
+    match parts.iter().find(|part| !out.contains_key(**part)) {
         Some(part) => Err(NodeError::manifest(
             manifest,
-            format!("it lists no {node}/{}/{part}; build the project again", target.folder()),
+            format!("it lists no {node}/{folder}/{part}; build the project again"),
         )),
         None => Ok(out),
     }
@@ -456,7 +458,7 @@ enum Inside {
 }
 
 /// Where a path of the manifest lies. What is joined to a folder later are plain names.
-fn inside(path: &str, node: &str, target: Target) -> Inside {
+fn inside(path: &str, node: &str, target: &str) -> Inside {
     let plain = |name: &str| {
         !name.starts_with('.') && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
     };
@@ -465,11 +467,11 @@ fn inside(path: &str, node: &str, target: Target) -> Inside {
         return Inside::Outside;
     }
     match parts.as_slice() {
-        [folder, of, name] if *folder == node && *of == target.folder() => Inside::Here((*name).to_owned()),
-        [folder, "ebpf", "maps", name] if *folder == node && target == Target::Ebpf => {
+        [folder, of, name] if *folder == node && *of == target => Inside::Here((*name).to_owned()),
+        [folder, "ebpf", "maps", name] if *folder == node && target == "ebpf" => {
             Inside::Here(format!("maps/{name}"))
         }
-        [folder, of, ..] if *folder == node && *of == target.folder() => Inside::Outside,
+        [folder, of, ..] if *folder == node && *of == target => Inside::Outside,
         [folder, _, ..] if *folder == node => Inside::OtherTarget,
         _ => Inside::Outside,
     }

@@ -5,6 +5,7 @@ use crate::checked::{self, Report, Request};
 use crate::exit::Failure;
 use crate::output;
 use crate::revision::{Changes, Repository};
+use crate::settings;
 use lang::diag::{Diagnostic, Label};
 use lang::render;
 use lang::source::Sources;
@@ -30,7 +31,7 @@ pub fn narrow(
     let mut before: BTreeSet<String> = BTreeSet::new();
     let mut paths: BTreeSet<String> = BTreeSet::new();
     if let Some(project) = &base {
-        let settings = project.config.as_deref().map(compiler::config::parse).transpose();
+        let settings = settings::read(project.config.as_deref());
         match settings {
             Ok(_) => {
                 let old = checked::check(project, request)?.settle(&args.levels, None)?;

@@ -43,6 +43,10 @@ impl Lowering<'_> {
             sides.into_iter().zip([(source, "UNKNOWN_SOURCE"), (destination, "NO_ROUTE")])
         {
             pieces.sort_unstable();
+            self.saved.prefixes.0 += pieces
+                .iter()
+                .map(|(lo, hi, _)| lpm::minimal(space.family, &[(*lo, *hi, 1)]).len())
+                .sum::<usize>();
             for (prefix, meaning) in lpm::minimal(space.family, &pieces) {
                 let key = vec![exact(id), Match::Lpm(prefix.lo(), prefix.len())];
                 let found = meaning.checked_sub(1).and_then(|at| said.get(at));
@@ -51,6 +55,7 @@ impl Lowering<'_> {
                     None => ("refuse", vec![self.reason(miss)], "nobody"),
                 };
                 self.put(space.tenant, table, key, action, params, note);
+                self.saved.prefixes.1 += 1;
             }
         }
     }

@@ -169,25 +169,31 @@ impl Lowering<'_> {
             shares.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(b.1)));
             let most: Vec<String> =
                 shares.iter().take(3).map(|(count, tenant)| format!("`{tenant}` {count}")).collect();
+            let sized = Some(&self.profile.name).filter(|_| self.profile.tables.contains_key(&table.name));
+            let whose = sized.map(|name| format!(" in profile `{name}`")).unwrap_or_default();
             let message = format!(
-                "node `{}` needs {needed} entries in table `{}`, and there are {}",
+                "node `{}` needs {needed} entries in table `{}`, and there are {}{whose}",
                 node.name, table.name, table.size
             );
             let mut diagnostic = Diagnostic::new(Code::PW0803, node.span, message)
                 .label("what this node serves does not fit, with two generations at once")
-                .help("place endpoints of the tenants that need most on other nodes, or list whole prefixes instead of addresses");
+                .help("place endpoints of the tenants that need most on other nodes, list whole prefixes instead of addresses, or give the table's size in a profile of partywall.toml if the switch has more");
             if !most.is_empty() {
                 diagnostic = diagnostic.note(format!("most is needed by {}", most.join(", ")));
             }
-            let Saved { classes, verdicts, .. } = self.saved;
-            let note = format!(
-                "joining what is decided alike has saved {} of {} classes and {} of {} verdicts",
-                classes.0.saturating_sub(classes.1),
-                classes.0,
-                verdicts.0.saturating_sub(verdicts.1),
-                verdicts.0
-            );
-            self.diagnostics.push(diagnostic.note(note));
+            self.diagnostics.push(diagnostic.note(self.saving(&table.name)));
         }
+    }
+
+    /// What joining has saved of one generation's entries in a table.
+    fn saving(&self, table: &str) -> String {
+        let Saved { classes, verdicts, replies, prefixes } = self.saved;
+        let (what, (before, after)) = match table {
+            "verdict" => ("verdicts", verdicts),
+            "reply" => ("answers", replies),
+            "source4" | "source6" | "destination4" | "destination6" => ("prefixes", prefixes),
+            _ => ("classes of addresses", classes),
+        };
+        format!("joining what is decided alike has left {after} of {before} {what}")
     }
 }

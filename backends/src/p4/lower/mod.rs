@@ -10,6 +10,7 @@ mod facts;
 mod services;
 mod space;
 
+use super::Profile;
 use super::entries::{Entries, Match};
 use super::program::Program;
 use crate::linux::admitted::Admitted;
@@ -50,6 +51,7 @@ pub struct Model {
     /// What mirrored replies admit beyond what the policy lets open a connection.
     pub admitted: Vec<Admitted>,
     pub saved: Saved,
+    pub profile: Profile,
 }
 
 /// What merging saved, in entries.
@@ -61,6 +63,8 @@ pub struct Saved {
     pub verdicts: (usize, usize),
     /// The same for answers.
     pub replies: (usize, usize),
+    /// Prefixes if each stretch of addresses were written out, and as emitted.
+    pub prefixes: (usize, usize),
 }
 
 /// Everything that lowering one node needs and fills.
@@ -88,6 +92,7 @@ pub(super) struct Lowering<'a> {
     /// By table and tenant: entries that are a tenant's own.
     pub shares: BTreeMap<(String, String), u64>,
     pub saved: Saved,
+    pub profile: &'a Profile,
 }
 
 /// Who decided in a view.
@@ -119,13 +124,13 @@ impl Scope for Here {
 /// What a node runs, or why this target cannot say it.
 ///
 /// # Errors
-/// PW0801: what this target cannot express exactly.
+/// PW0801: what this target cannot express exactly. PW0803: what does not fit.
 pub fn lower(
     c: &Compiled,
     sources: &Sources,
     program: &Program,
     node: NodeId,
-    down: &[NodeId],
+    (down, profile): (&[NodeId], &Profile),
 ) -> Result<Model, Vec<Diagnostic>> {
     let mut l = Lowering {
         c,
@@ -146,6 +151,7 @@ pub fn lower(
         unclaimed: BTreeMap::new(),
         shares: BTreeMap::new(),
         saved: Saved::default(),
+        profile,
     };
     l.capabilities();
     if l.diagnostics.is_empty() {
@@ -171,6 +177,7 @@ pub fn lower(
         instances,
         admitted: l.admitted.into_iter().collect(),
         saved: l.saved,
+        profile: profile.clone(),
     })
 }
 

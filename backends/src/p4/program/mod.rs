@@ -1,9 +1,11 @@
 //! The emitted program's own text, read back: the part of P4_16 (v1model) that it is written in, resolved so that it can be
 //! run. Whatever else a text holds is refused, never skipped.
 
+mod control;
 mod expr;
 mod lex;
 mod parse;
+mod states;
 mod tables;
 
 pub use parse::parse;

@@ -1,7 +1,7 @@
-//! Declarations and statements.
+//! Declarations and what all parts of a text are read with.
 
 use super::lex::{Token, tokens};
-use super::{Expr, Header, HeaderId, Next, Program, Refused, Slot, State, Statement};
+use super::{Expr, Header, HeaderId, Program, Refused, Slot};
 use std::collections::BTreeMap;
 
 /// Fields of v1model's `standard_metadata_t` that a program may use, with their widths.
@@ -14,7 +14,7 @@ const STANDARD: [(&str, u8); 5] = [
 ];
 
 /// What the text's blocks are called, in the order in which `V1Switch` takes them.
-const BLOCKS: [&str; 6] = [
+pub(super) const BLOCKS: [&str; 6] = [
     "PartywallParser",
     "PartywallVerify",
     "PartywallIngress",
@@ -34,7 +34,7 @@ pub(super) struct Reader {
     header_types: Vec<String>,
     doc: Vec<String>,
     includes: Vec<String>,
-    done: Vec<String>,
+    pub done: Vec<String>,
 }
 
 #[derive(Clone)]
@@ -170,7 +170,7 @@ impl Reader {
         self.program.slots.len() - 1
     }
 
-    fn global(&mut self, name: &str, width: u8) -> Result<Slot, Refused> {
+    pub(super) fn global(&mut self, name: &str, width: u8) -> Result<Slot, Refused> {
         let slot = self.new_slot(width);
         match self.program.names.insert(name.to_owned(), slot) {
             None => Ok(slot),
@@ -199,7 +199,7 @@ impl Reader {
         found.ok_or_else(|| self.refuse(&format!("no header `{name}`")))
     }
 
-    fn annotation(&mut self) -> Result<u32, Refused> {
+    pub(super) fn annotation(&mut self) -> Result<u32, Refused> {
         self.keyword("id")?;
         self.want("(")?;
         let id = u32::try_from(self.integer()?).map_err(|_| self.refuse("too large a number"))?;
@@ -207,7 +207,7 @@ impl Reader {
         Ok(id)
     }
 
-    fn docs(&mut self) -> Vec<String> {
+    pub(super) fn docs(&mut self) -> Vec<String> {
         while let Token::Doc(line) = self.peek().clone() {
             self.doc.push(line);
             self.step();
@@ -287,15 +287,19 @@ impl Reader {
                     }
                     let inner = self.types.get(of).cloned().unwrap_or_default();
                     let mut slots = Vec::new();
+                    let mut at = 0u32;
                     for (inner, ty) in inner {
                         let FieldType::Bits(width) = ty else {
                             return Err(self.refuse("a header in a header"));
                         };
+                        // INVARIANT: the bytes that hold some of a field are one number.
+                        if at % 8 + u32::from(width) > 128 {
+                            return Err(self.refuse("a field in more than 16 bytes"));
+                        }
+                        at += u32::from(width);
                         slots.push(self.global(&format!("{name}.{inner}"), width)?);
                     }
-                    let bits: u32 =
-                        slots.iter().filter_map(|s| self.program.slots.get(*s)).map(|w| u32::from(*w)).sum();
-                    if !bits.is_multiple_of(8) {
+                    if !at.is_multiple_of(8) {
                         return Err(self.refuse(&format!("header `{of}` is no whole number of bytes")));
                     }
                     self.program.headers.push(Header { name, fields: slots });
@@ -306,7 +310,7 @@ impl Reader {
     }
 
     /// The parameters of a block of the pipeline: their names are those that the whole text uses.
-    fn pipeline_params(&mut self) -> Result<(), Refused> {
+    pub(super) fn pipeline_params(&mut self) -> Result<(), Refused> {
         self.want("(")?;
         while !self.eat(")") {
             let first = self.word()?;
@@ -329,267 +333,6 @@ impl Reader {
         Ok(())
     }
 
-    fn parser(&mut self) -> Result<(), Refused> {
-        let name = self.word()?;
-        self.pipeline_params()?;
-        self.want("{")?;
-        let mut names: Vec<String> = Vec::new();
-        let mut raw: Vec<(Vec<HeaderId>, RawNext)> = Vec::new();
-        while !self.eat("}") {
-            self.docs();
-            self.keyword("state")?;
-            names.push(self.word()?);
-            self.want("{")?;
-            let mut extracts = Vec::new();
-            while !self.word_is("transition") {
-                self.keyword("packet")?;
-                self.want(".")?;
-                self.keyword("extract")?;
-                self.want("(")?;
-                let header = self.path()?;
-                extracts.push(self.header(&header)?);
-                self.want(")")?;
-                self.want(";")?;
-            }
-            self.step();
-            let next = self.transition()?;
-            self.want("}")?;
-            raw.push((extracts, next));
-        }
-        if names.first().map(String::as_str) != Some("start") {
-            return Err(self.refuse("the first state is `start`"));
-        }
-        let target = |state: &str| -> Result<Option<usize>, Refused> {
-            if state == "accept" {
-                return Ok(None);
-            }
-            let found = names.iter().position(|n| n == state);
-            found.map(Some).ok_or_else(|| self.refuse(&format!("no state `{state}`")))
-        };
-        let mut states = Vec::new();
-        for (extracts, next) in raw {
-            let next = match next {
-                RawNext::To(state) => target(&state)?.map_or(Next::Accept, Next::State),
-                RawNext::Select(on, cases) => {
-                    let mut out = Vec::new();
-                    for (keys, state) in cases {
-                        out.push((keys, target(&state)?));
-                    }
-                    Next::Select { on, cases: out }
-                }
-            };
-            states.push(State { extracts, next });
-        }
-        self.program.states = states;
-        self.done.push(name);
-        Ok(())
-    }
-
-    fn transition(&mut self) -> Result<RawNext, Refused> {
-        let word = self.word()?;
-        if word != "select" {
-            self.want(";")?;
-            return Ok(RawNext::To(word));
-        }
-        self.want("(")?;
-        let mut on = Vec::new();
-        let mut widths = Vec::new();
-        while !self.eat(")") {
-            let path = self.path()?;
-            let (slot, width) = self.slot(&path)?;
-            on.push(Expr::Slot(slot));
-            widths.push(width);
-            if !self.at(")") {
-                self.want(",")?;
-            }
-        }
-        self.want("{")?;
-        let mut cases = Vec::new();
-        while !self.eat("}") {
-            let keys = if self.word_is("default") {
-                self.step();
-                vec![None; widths.len()]
-            } else {
-                let tuple = self.eat("(");
-                let mut keys = Vec::new();
-                for (at, width) in widths.iter().enumerate() {
-                    if at > 0 {
-                        self.want(",")?;
-                    }
-                    let value = self.bits(*width)?;
-                    keys.push(Some(number(&value).ok_or_else(|| self.refuse("a number is wanted here"))?));
-                }
-                if tuple {
-                    self.want(")")?;
-                }
-                keys
-            };
-            self.want(":")?;
-            cases.push((keys, self.word()?));
-            self.want(";")?;
-        }
-        Ok(RawNext::Select(on, cases))
-    }
-
-    fn control(&mut self) -> Result<(), Refused> {
-        let name = self.word()?;
-        self.scope.clear();
-        if !BLOCKS.contains(&name.as_str()) {
-            return Err(self.refuse(&format!("no control is called `{name}` here")));
-        }
-        self.pipeline_params()?;
-        if name == "PartywallDeparser" {
-            self.done.push(name);
-            return self.deparser();
-        }
-        let body = self.control_body(name == super::CONTROL)?;
-        match name.as_str() {
-            "PartywallVerify" => self.program.verify = body,
-            "PartywallEgress" => self.program.egress = body,
-            "PartywallUpdate" => self.program.update = body,
-            _ => self.program.ingress = body,
-        }
-        self.done.push(name);
-        Ok(())
-    }
-
-    /// `{ declarations apply { … } }`; tables, actions and counters only where they are asked for.
-    fn control_body(&mut self, main: bool) -> Result<Vec<Statement>, Refused> {
-        self.want("{")?;
-        loop {
-            let doc = self.docs();
-            let id = if self.eat("@") { Some(self.annotation()?) } else { None };
-            match (self.word()?.as_str(), id) {
-                ("apply", None) => {
-                    let body = self.block()?;
-                    self.want("}")?;
-                    return Ok(body);
-                }
-                ("action", Some(id)) if main => self.action(id)?,
-                ("table", Some(id)) if main => self.table(id, doc)?,
-                ("counter", Some(id)) if main => self.counter(id, false)?,
-                ("direct_counter", Some(id)) if main => self.counter(id, true)?,
-                (other, _) => return Err(self.refuse(&format!("no `{other}` in this control"))),
-            }
-        }
-    }
-
-    pub fn block(&mut self) -> Result<Vec<Statement>, Refused> {
-        self.want("{")?;
-        let mut out = Vec::new();
-        while !self.eat("}") {
-            out.push(self.statement()?);
-        }
-        Ok(out)
-    }
-
-    fn statement(&mut self) -> Result<Statement, Refused> {
-        if self.word_is("if") {
-            self.step();
-            self.want("(")?;
-            let when = self.boolean()?;
-            self.want(")")?;
-            let then = self.block()?;
-            if !self.word_is("else") {
-                return Ok(Statement::If(when, then, Vec::new()));
-            }
-            self.step();
-            let otherwise = if self.word_is("if") { vec![self.statement()?] } else { self.block()? };
-            return Ok(Statement::If(when, then, otherwise));
-        }
-        let path = self.path()?;
-        if self.eat("=") {
-            let (slot, width) = self.slot(&path)?;
-            let value = self.bits(width)?;
-            self.want(";")?;
-            return Ok(Statement::Assign(slot, value));
-        }
-        self.want("(")?;
-        let out = self.call(&path)?;
-        self.want(")")?;
-        self.want(";")?;
-        Ok(out)
-    }
-
-    /// What stands before `(`; reads up to `)`.
-    fn call(&mut self, path: &str) -> Result<Statement, Refused> {
-        if let Some(header) = path.strip_suffix(".setValid") {
-            return Ok(Statement::SetValid(self.header(header)?, true));
-        }
-        if let Some(header) = path.strip_suffix(".setInvalid") {
-            return Ok(Statement::SetValid(self.header(header)?, false));
-        }
-        if let Some(name) = path.strip_suffix(".apply") {
-            if let Some((at, _)) = self.program.table(name) {
-                return Ok(Statement::Apply(at));
-            }
-            return Err(self.refuse(&format!("no table `{name}`")));
-        }
-        if let Some(name) = path.strip_suffix(".count") {
-            let found = self.program.counters.iter().position(|c| c.name == name);
-            let Some(at) = found else { return Err(self.refuse(&format!("no counter `{name}`"))) };
-            let direct = self.program.counters.get(at).is_some_and(|c| c.size.is_none());
-            return Ok(Statement::Count(at, if direct { None } else { Some(self.bits(32)?) }));
-        }
-        match path {
-            "mark_to_drop" => {
-                self.keyword("standard_metadata")?;
-                Ok(Statement::Drop)
-            }
-            "verify_checksum" => self.checksum(false),
-            "update_checksum" => self.checksum(true),
-            _ => match self.program.action(path) {
-                Some((at, action)) if action.params.is_empty() => Ok(Statement::Act(at)),
-                _ => Err(self.refuse(&format!("nothing to call: `{path}`"))),
-            },
-        }
-    }
-
-    fn checksum(&mut self, write: bool) -> Result<Statement, Refused> {
-        let when = self.boolean()?;
-        self.want(",")?;
-        self.want("{")?;
-        let mut over = Vec::new();
-        while !self.eat("}") {
-            let path = self.path()?;
-            let (slot, width) = self.slot(&path)?;
-            over.push((Expr::Slot(slot), width));
-            if !self.at("}") {
-                self.want(",")?;
-            }
-        }
-        self.want(",")?;
-        let path = self.path()?;
-        let (field, width) = self.slot(&path)?;
-        self.want(",")?;
-        self.keyword("HashAlgorithm")?;
-        self.want(".")?;
-        self.keyword("csum16")?;
-        let bits: u32 = over.iter().map(|(_, w)| u32::from(*w)).sum();
-        if width != 16 || !bits.is_multiple_of(16) {
-            return Err(self.refuse("a checksum of 16 bits over whole words"));
-        }
-        Ok(Statement::Checksum { when, over, field, write })
-    }
-
-    fn deparser(&mut self) -> Result<(), Refused> {
-        self.want("{")?;
-        self.keyword("apply")?;
-        self.want("{")?;
-        while !self.eat("}") {
-            self.keyword("packet")?;
-            self.want(".")?;
-            self.keyword("emit")?;
-            self.want("(")?;
-            let header = self.path()?;
-            let id = self.header(&header)?;
-            self.program.deparser.push(id);
-            self.want(")")?;
-            self.want(";")?;
-        }
-        self.want("}")
-    }
-
     fn main(&mut self) -> Result<(), Refused> {
         self.want("(")?;
         for (at, block) in BLOCKS.into_iter().enumerate() {
@@ -609,9 +352,4 @@ impl Reader {
         self.done.push("main".into());
         Ok(())
     }
-}
-
-enum RawNext {
-    To(String),
-    Select(Vec<Expr>, Vec<(Vec<Option<u128>>, String)>),
 }
