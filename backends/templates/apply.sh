@@ -3,16 +3,21 @@
 # Needs root, nft, ip and bridge. May be run again at any time, also in a network namespace: it finishes what a call that
 # was cut short began, and puts back what is missing. Devices that are not there are left out and named; run it again
 # when they are. Exit status 2: the kernel refused a step, and what ran before runs on.
-set -eu
+set -euf
 
 SUFFIX=@SUFFIX@
 DEVICES='@DEVICES@'
 WORKLOADS='@WORKLOADS@'
 OUTSIDE='@OUTSIDE@'
+# Whether connections go through this node that may go on through another.
+GATEWAY=@GATEWAY@
 # Connections that the bounds of all tenants here allow together.
 CONNECTIONS=@CONNECTIONS@
+# The counters of this generation's rules.
+COUNTERS='@COUNTERS@'
 newline='
 '
+blanks=$IFS
 
 case $0 in
 */*) cd "${0%/*}" ;;
@@ -23,41 +28,155 @@ fail() {
     exit 2
 }
 
-# Sets `listing` to what stands in table $1 partywall, less the elements; empty if there is no such table. Asked for one
-# table or chain, nft fetches every element first; asked for the ruleset without them, it does not. Should it be unable to
-# print what others have there, it is asked for ours alone.
+# Sets `listing` to what nft has, less the elements: asked for one table or chain, it fetches every element first; asked
+# for the ruleset without them, it does not. Should it be unable to print what others have there, it is asked for ours alone.
 listed() {
-    if ! listing=$newline$(nft -t list ruleset "$1" 2>/dev/null); then
-        listing=$newline$(nft list tables) || return 1
-        case $listing$newline in
-        *"${newline}table $1 partywall$newline"*) ;;
-        *) listing='' && return 0 ;;
-        esac
-        listing=$newline$(nft -t list table "$1" partywall) || return 1
+    if ! listing=$(nft -t list ruleset 2>/dev/null); then
+        tables=$newline$(nft list tables)$newline || return 1
+        listing=''
+        for family in inet arp; do
+            case $tables in
+            *"${newline}table $family partywall$newline"*)
+                listing=$listing$newline$(nft -t list table "$family" partywall) || return 1
+                ;;
+            esac
+        done
     fi
-    case $listing in
-    *"${newline}table $1 partywall {"*)
-        listing=${listing#*"${newline}table $1 partywall {"}
-        listing=${listing%%"$newline}"*}
-        ;;
-    *) listing='' ;;
+    # Taken apart by lines: what a pattern takes off the front of a long text, the shell looks for from every place on.
+    slot='' suffix='' objects='' leads='' table='' chain=''
+    IFS=$newline
+    for line in $listing; do
+        case $table$line in
+        'table inet partywall {') table=inet ;;
+        'table arp partywall {') table=arp ;;
+        inet'}' | arp'}') table='' ;;
+        inet'	chain '* | arp'	chain '* | inet'	map '* | arp'	map '* | inet'	set '* | arp'	set '*)
+            line=${line#?}
+            kind=${line%% *}
+            chain=${line#* }
+            chain=${chain%% *}
+            case $kind:$chain in
+            *_[0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f] | chain:flip*)
+                objects="$objects $table:$kind:$chain"
+                ;;
+            map:slot_*) leads="$leads $table:$chain" ;;
+            esac
+            ;;
+        inet'		meta mark set 0x0000000'[01]' goto raw_'*)
+            if [ "$chain" = flip_raw ]; then
+                suffix=${line##*_}
+                slot=${line#*0x0000000}
+                slot=${slot%% *}
+            fi
+            ;;
+        esac
+    done
+    IFS=$blanks
+}
+
+# Whether there are objects of generations other than the one with suffix $1.
+others() {
+    for object in $objects; do
+        case $object in
+        *_"$1" | *:chain:flip*) ;;
+        *) return 0 ;;
+        esac
+    done
+    return 1
+}
+
+# Prints what deletes the objects of all generations but the one with suffix $1.
+deletions() {
+    for object in $objects; do
+        name=${object##*:}
+        table=${object%%:*}
+        case $object in
+        *:chain:flip*) [ "$1" != none ] || printf 'flush chain %s partywall %s\n' "$table" "$name" ;;
+        *_"$1") ;;
+        *:chain:*) printf 'flush chain %s partywall %s\n' "$table" "$name" ;;
+        esac
+    done
+    for kind in map set chain; do
+        for object in $objects; do
+            case $object in
+            *:chain:flip* | *_"$1") ;;
+            *:"$kind":*) printf 'delete %s %s partywall %s\n' "$kind" "${object%%:*}" "${object##*:}" ;;
+            esac
+        done
+    done
+}
+
+# Sets `kept` to the name of a variable for what ends as $1 does: a hundred thousand names in one text take minutes to look
+# through.
+kept() {
+    kept=${1#"${1%???}"}
+    case $kept in
+    *[!0-9A-Za-z_]*) kept=kept_ ;;
+    *) kept=kept_$kept ;;
     esac
 }
 
-# Sets `slot` and `suffix` to those of the running generation; empty before the first.
-running() {
-    slot='' suffix=''
-    listed inet || fail 'nft does not tell what is there; nothing has changed'
-    rule=${listing#*"$newline	chain flip_raw {"}
-    rule=${rule%%\}*}
-    case $rule in
-    *'meta mark set 0x00000000'*) slot=0 ;;
-    *'meta mark set 0x00000001'*) slot=1 ;;
+# Prints what deletes the counters of rules that this generation does not have.
+uncounted() {
+    case $listing in
+    *"	counter rule_"*) ;;
     *) return 0 ;;
     esac
-    rest=$(nft list map inet partywall slot_decide)
-    rest=${rest#*"0x0000000$slot : goto decide_"}
-    suffix=${rest%%[!0-9a-f]*}
+    for name in $COUNTERS; do
+        kept "$name"
+        eval "$kept=\"\${$kept-} $name \""
+    done
+    table=''
+    IFS=$newline
+    for line in $listing; do
+        case $table$line in
+        'table inet partywall {') table=inet ;;
+        inet'}') break ;;
+        inet'	counter rule_'*)
+            name=${line#?counter }
+            name=${name%% *}
+            kept "$name"
+            eval "kept=\${$kept-}"
+            case $kept in
+            *" $name "*) ;;
+            *) printf 'delete counter inet partywall %s\n' "$name" ;;
+            esac
+            ;;
+        esac
+    done
+    IFS=$blanks
+}
+
+# Takes the objects that are listed of all generations but the one with suffix $1 away; nothing may lead to the slots $2. With
+# `rules` as $3 also the counters of rules that this generation does not have. Sets `swept` to what that took.
+sweep() {
+    swept=''
+    for lead in $leads; do
+        held=$(nft list map "${lead%%:*}" partywall "${lead#*:}") || return 1
+        for dead in $2; do
+            case $held in
+            *"0x0000000$dead : "*)
+                swept="${swept}delete element ${lead%%:*} partywall ${lead#*:} { $dead }$newline"
+                ;;
+            esac
+        done
+    done
+    swept=$swept$(
+        deletions "$1"
+        [ "$3" != rules ] || uncounted
+    )
+    [ -z "$swept" ] || printf '%s\n' "$swept" | nft -f -
+}
+
+# The same after the flip from slot $1, without asking: the generation there was whole, and is as it was listed.
+sweep_whole() {
+    {
+        for lead in $leads; do
+            printf 'delete element %s partywall %s { %s }\n' "${lead%%:*}" "${lead#*:}" "$1"
+        done
+        deletions "$SUFFIX"
+        uncounted
+    } | nft -f - 2>/dev/null
 }
 
 # Writes a setting of the kernel's, if it is there and differs.
@@ -101,39 +220,69 @@ settings() {
         setting "ipv6/conf/$dev/proxy_ndp" 1
         setting "ipv6/neigh/$dev/proxy_delay" 0
     done
+    # An instance that comes back has missed a part of the connections it knows, and would hold their windows against them.
+    [ "$GATEWAY" = no ] || setting netfilter/nf_conntrack_tcp_be_liberal 1
     setting ipv4/ip_forward 1
     setting ipv6/conf/all/forwarding 1
 }
 
-# Sets `state` to what `ip` says of device $1; fails if it is not there.
-link() {
-    case $known in
-    *"$newline$1 "*) ;;
-    *) return 1 ;;
-    esac
-    state=${known#*"$newline$1 "}
-    state=${state%%"$newline"*}
+# Sets `seen4` and `seen6` to the rules there are and the routes of ours; of the devices there are `vxlans` to those of partywall's
+# group, `states` to a line of name, group and MAC for each of the others that this generation names.
+look() {
+    seen4=$(ip -o -d -batch - <<EOF
+link show
+rule show
+route show table all protocol 87
+EOF
+    ) && seen6=$(ip -6 -o -batch - <<EOF
+rule show
+route show table all protocol 87
+EOF
+    ) || return 1
+    vxlans=' ' states=$newline up=' '
+    IFS=$newline
+    for line in $seen4; do
+        case $line in
+        [0-9]*': '*': <'*) ;;
+        *) break ;;
+        esac
+        name=${line#*: }
+        name=${name%%: <*}
+        group=${line#* group }
+        group=${group%% *}
+        case $group:$line in
+        20568:*' vxlan id '*) vxlans="$vxlans${name%%@*} " ;;
+        esac
+        # A link to another device is told as NAME@OTHER, and a name may hold an @ of its own.
+        for name in "$name" "${name%@*}"; do
+            case " $WORKLOADS $OUTSIDE " in
+            *" $name "*)
+                mac=${line#* link/ether }
+                states="$states$name $group ${mac%% *}$newline"
+                case $line in
+                *[,\<]UP[,\>]*) up="$up$name " ;;
+                esac
+                ;;
+            esac
+        done
+    done
+    IFS=$blanks
 }
 
 # Sets `absent` to the devices that are not there, `down` to those that take no routes now.
 devices() {
-    known=$newline
-    while read -r _ name rest; do
-        name=${name%:}
-        # A link to another device is told as NAME@OTHER, and a name may hold an @ of its own.
-        known="$known$name $rest$newline${name%@*} $rest$newline"
-    done <<EOF
-$(ip -o link show)
-EOF
     absent='' down=''
     for dev in $WORKLOADS $OUTSIDE; do
-        if ! link "$dev"; then
+        case $states in
+        *"$newline$dev "*) ;;
+        *)
             absent="$absent $dev" down="$down $dev"
             printf '%s\n' "apply.sh: device $dev is not there: left out; run this again when it is" >&2
             continue
-        fi
-        case $state in
-        *[,\<]UP[,\>]*) ;;
+            ;;
+        esac
+        case $up in
+        *" $dev "*) ;;
         *)
             down="$down $dev"
             printf '%s\n' "apply.sh: device $dev is down: its routes are left out; run this again when it is up" >&2
@@ -152,25 +301,14 @@ about() {
     return 1
 }
 
-# Names of the VXLAN devices of partywall's group, between spaces.
-vxlans() {
-    have=' '
-    while read -r _ name _; do
-        name=${name%:}
-        have="$have${name%%@*} "
-    done <<EOF
-$(ip -o link show group 20568 type vxlan)
-EOF
-}
-
+# The lines of links.batch for what is not yet so.
 links() {
-    vxlans
     while IFS= read -r line; do
         case $line in
         '#'*) continue ;;
         'link add name '*)
             name=${line#link add name }
-            case $have in
+            case $vxlans in
             *" ${name%% *} "*) continue ;;
             esac
             ;;
@@ -178,24 +316,42 @@ links() {
             # Setting the MAC that a device has would make the kernel forget its neighbours.
             name=${line#link set dev }
             group=${line#* group }
-            if link "${name%% *}"; then
-                case $state in
-                *" group ${group%% *} "*" link/ether ${line#* address } "*) continue ;;
-                esac
-            fi
+            case $states in
+            *"$newline${name%% *} ${group%% *} ${line#* address }$newline"*) continue ;;
+            esac
             ;;
         esac
         about "$line" "$absent" || printf '%s\n' "$line"
-    done <links.batch | ip -batch - && bridge -batch fdb.batch
+    done <links.batch
 }
 
-# The lines of file $1 with the numbers of slot $2, without the rules for the tables in $3.
+# Sets `table` to the one that rule $1 leads to, and `mark` to what it asks for.
+led() {
+    table=${1##* lookup }
+    table=${table%% *}
+    mark=${1##* fwmark }
+    mark=${mark%% *}
+}
+
+# The lines of file $1 with the numbers of slot $2, without the rules that are in $3.
 slotted() {
+    # Between spaces: tables to which rules of ours lead, and preferences of those that lead to other rules.
+    tables=' ' ways=' '
+    IFS=$newline
+    for line in $3; do
+        case $line in
+        *:'	from all fwmark '*' lookup '*' proto 87')
+            led "$line"
+            [ $((${mark%%/*})) != "$table" ] || tables="$tables$table "
+            ;;
+        *' lookup '*) ;;
+        *:'	from all '*' proto 87') ways="$ways${line%%:*} " ;;
+        esac
+    done
+    IFS=$blanks
     while IFS= read -r line; do
         case $line in
         '#'*) continue ;;
-        esac
-        case $line in
         'rule add preference '*)
             rest=${line#rule add preference }
             case $ways in
@@ -210,7 +366,7 @@ slotted() {
         number=$((${rest%% *} + $2))
         case $line in
         'rule '*)
-            case $3 in
+            case $tables in
             *" $number "*) continue ;;
             esac
             ;;
@@ -223,167 +379,127 @@ slotted() {
     done <"$1"
 }
 
-# Sets `tables` to those to which rules of ours lead, `ways` to the preferences of those that lead to other rules; between spaces.
-ruled() {
-    tables=' ' ways=' '
-    while read -r preference _ _ _ mark how table _ protocol _; do
-        case $how in
-        lookup)
-            if [ "$protocol" = 87 ] && [ $((${mark%%/*})) = "$table" ]; then
-                tables="$tables$table "
-            fi
-            ;;
-        goto) ways="$ways${preference%:} " ;;
-        esac
-        [ "$mark $how" != 'proto 87' ] || ways="$ways${preference%:} "
-    done <<EOF
-$(ip "$1" rule show)
-EOF
+# Devices, neighbours, and the tables of slot $1.
+ways() {
+    { links && slotted routes.batch "$1" "$seen4"; } | ip -batch - &&
+        slotted routes6.batch "$1" "$seen6" | ip -6 -batch - &&
+        bridge -batch fdb.batch
 }
 
-routes() {
-    ruled -4
-    slotted routes.batch "$1" "$tables" | ip -batch - || return 1
-    ruled -6
-    slotted routes6.batch "$1" "$tables" | ip -6 -batch -
-}
-
-# Takes the rules and tables of slot $1 away; also a table to which no rule leads.
-clear_slot() {
-    for family in -4 -6; do
-        {
-            ip "$family" rule show | while read -r preference _ _ _ mark how table _ protocol _; do
-                if [ "$how $protocol" = 'lookup 87' ] && [ $((table & 1)) -eq "$1" ]; then
-                    printf 'rule delete preference %s fwmark %s table %s\n' "${preference%:}" "$mark" "$table"
-                fi
-            done
-            last=''
-            ip "$family" route show table all protocol 87 | while read -r route; do
-                table=${route#*" table "}
-                table=${table%% *}
-                [ "$table" != "$last" ] || continue
-                last=$table
-                case $table in
-                '' | *[!0-9]*) ;;
-                *[13579]) [ "$1" -eq 0 ] || printf 'route flush table %s\n' "$table" ;;
-                *) [ "$1" -eq 1 ] || printf 'route flush table %s\n' "$table" ;;
-                esac
-            done
-        } | ip "$family" -force -batch - 2>/dev/null || :
-    done
-}
-
-# Takes the objects of all generations but the one with suffix $1 away; nothing may lead to the slots $2. With `rules` as $3
-# also the counters of rules that this generation does not have.
-sweep() {
-    kept=' '
-    while read -r _ kind _ _ name _; do
-        [ "$kind" = counter ] || break
-        kept="$kept$name "
-    done <<EOF
-$(while IFS= read -r line; do
+# Prints what takes away what $2 has of the rules and tables of slot $1; also a table to which no rule leads.
+slot_of() {
+    last=''
+    IFS=$newline
+    for line in $2; do
         case $line in
-        'add counter '*) printf '%s\n' "$line" ;;
-        'table '*) break ;;
-        esac
-    done <stage.nft)
-EOF
-    flushes='' maps='' chains='' counters='' elements=''
-    for family in inet arp; do
-        listed "$family" || return 1
-        while read -r kind name _; do
-            case $kind:$name in
-            map:slot_*)
-                held=$(nft list map "$family" partywall "$name")
-                for dead in $2; do
-                    case $held in
-                    *"0x0000000$dead : "*)
-                        elements="${elements}delete element $family partywall $name { $dead }$newline"
-                        ;;
-                    esac
-                done
-                ;;
-            chain:flip*)
-                [ "$1" != none ] || flushes="${flushes}flush chain $family partywall $name$newline"
-                ;;
-            *:*_"$1") ;;
-            chain:*_[0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f])
-                flushes="${flushes}flush chain $family partywall $name$newline"
-                chains="${chains}delete chain $family partywall $name$newline"
-                ;;
-            map:*_[0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f] | \
-                set:*_[0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f])
-                maps="${maps}delete $kind $family partywall $name$newline"
-                ;;
-            counter:rule_*)
-                case $3$kept in
-                keep* | *" $name "*) ;;
-                *) counters="${counters}delete counter $family partywall $name$newline" ;;
-                esac
-                ;;
+        *:'	from all fwmark '*' lookup '*' proto 87')
+            led "$line"
+            [ $((table & 1)) -ne "$1" ] ||
+                printf 'rule delete preference %s fwmark %s table %s\n' "${line%%:*}" "$mark" "$table"
+            ;;
+        *:'	'*) ;;
+        *' table '*)
+            table=${line#*" table "}
+            table=${table%% *}
+            [ "$table" != "$last" ] || continue
+            last=$table
+            case $table in
+            '' | *[!0-9]*) ;;
+            *[13579]) [ "$1" -eq 0 ] || printf 'route flush table %s\n' "$table" ;;
+            *) [ "$1" -eq 1 ] || printf 'route flush table %s\n' "$table" ;;
             esac
-        done <<EOF
-$listing
-EOF
+            ;;
+        esac
     done
-    [ -z "$elements$flushes$maps$chains$counters" ] ||
-        printf '%s' "$elements$flushes$maps$chains$counters" | nft -f -
+    IFS=$blanks
 }
 
-# Takes devices away that no generation has any more.
-sweep_devices() {
-    vxlans
-    for dev in $have; do
-        case " $DEVICES " in
-        *" $dev "*) ;;
-        *) ip link delete dev "$dev" ;;
+# Takes the rules and tables of slot $1 away that were seen. Sets `cleared` if there were some.
+clear_slot() {
+    cleared=''
+    for family in 4 6; do
+        case $family in
+        4) dead=$(slot_of "$1" "$seen4") ;;
+        *) dead=$(slot_of "$1" "$seen6") ;;
         esac
+        [ -n "$dead" ] || continue
+        cleared=yes
+        printf '%s\n' "$dead" | ip "-$family" -force -batch - 2>/dev/null || :
     done
+}
+
+# Loads base.nft and stage.nft, in one transaction.
+stage() {
+    nft -D slot="$next" -f - <<EOF
+include "./base.nft"
+include "./stage.nft"
+EOF
+}
+
+# Takes away what an attempt that was cut short may have left.
+tidy() {
+    case $suffix in
+    '') sweep none '0 1' keep ;;
+    *) sweep "$suffix" "$next" keep ;;
+    esac || fail 'leftovers could not be taken away; the running generation goes on'
+}
+
+# Takes what was staged away again.
+back() {
+    nft -D slot="$next" -f sweep.nft || :
+    ! look || clear_slot "$next"
+    fail "$1; the running generation goes on"
 }
 
 for tool in nft ip bridge; do
     command -v "$tool" >/dev/null 2>&1 || fail "$tool is not installed"
 done
+look || fail 'ip does not tell what is there; nothing has changed'
 devices
-running
-nft -f base.nft || fail 'base.nft was refused; nothing has changed'
-links || fail 'devices or neighbours were refused; the running generation goes on'
-settings
+listed || fail 'nft does not tell what is there; nothing has changed'
 
 if [ "$suffix" = "$SUFFIX" ]; then
-    routes "$slot" || fail 'routes were refused'
+    nft -f base.nft || fail 'base.nft was refused; nothing has changed'
+    ways "$slot" || fail 'devices, neighbours or routes were refused'
+    settings
     nft -D slot="$slot" -f commit.nft || fail 'commit.nft was refused; the running generation goes on'
+    room
+    if ! listed || ! sweep "$SUFFIX" "$((1 - slot))" rules; then
+        fail 'leftovers could not be taken away'
+    fi
+    clear_slot "$((1 - slot))"
 else
     case $slot in
     0) next=1 ;;
     *) next=0 ;;
     esac
-
-    # What an attempt that was cut short may have left.
-    case $suffix in
-    '') sweep none '0 1' keep ;;
-    *) sweep "$suffix" "$next" keep ;;
-    esac || fail 'leftovers could not be taken away; the running generation goes on'
+    if others "$suffix"; then
+        tidy
+        listed || fail 'nft does not tell what is there; the running generation goes on'
+    fi
     clear_slot "$next"
-
-    if ! routes "$next"; then
-        clear_slot "$next"
-        fail 'routes were refused; the running generation goes on'
+    [ -z "$cleared" ] || look || fail 'ip does not tell what is there; the running generation goes on'
+    # Devices are closed by the base chains from when they are in their groups.
+    if ! stage; then
+        tidy
+        if [ -z "$swept" ] || ! stage; then
+            fail 'base.nft or stage.nft was refused; the running generation goes on'
+        fi
     fi
-    if ! nft -D slot="$next" -f stage.nft; then
-        clear_slot "$next"
-        fail 'stage.nft was refused; the running generation goes on'
-    fi
-    if ! nft -D slot="$next" -f commit.nft; then
-        nft -D slot="$next" -f sweep.nft || :
-        clear_slot "$next"
-        fail 'commit.nft was refused; the running generation goes on'
-    fi
-    slot=$next
+    ways "$next" || back 'devices, neighbours or routes were refused'
+    settings
+    nft -D slot="$next" -f commit.nft || back 'commit.nft was refused'
+    room
+    if [ -z "$suffix" ] || ! sweep_whole "$((1 - next))"; then
+        listed && sweep "$SUFFIX" "$((1 - next))" rules
+    fi || fail 'the new generation runs; the old one could not be taken away'
+    clear_slot "$((1 - next))"
 fi
 
-room
-
-sweep "$SUFFIX" "$((1 - slot))" rules || fail 'the new generation runs; the old one could not be taken away'
-clear_slot "$((1 - slot))"
-sweep_devices
+# Devices that no generation has any more.
+for dev in $vxlans; do
+    case " $DEVICES " in
+    *" $dev "*) ;;
+    *) ip link delete dev "$dev" ;;
+    esac
+done

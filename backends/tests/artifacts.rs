@@ -415,3 +415,38 @@ fn the_documented_table_is_the_table() {
     }
     assert_eq!(text.get(from..to).unwrap(), table, "BLESS=1 writes it anew");
 }
+
+/// nft 1.0.6 stores one element of each full netlink message wrongly where a key of intervals has a mark in it, so that no command
+/// may fill one.
+#[test]
+fn long_tables_of_intervals_are_written_in_short_commands() {
+    const RANGES: usize = 1_100;
+    let ranges: Vec<String> = (0..RANGES).map(|n| format!("{}..{}", 1 + 50 * n, 30 + 50 * n)).collect();
+    let text = format!(
+        r#"
+fabric f {{ encap vxlan port 4789 underlay mtu 9000 family ipv4 precedence tenant delegate tenant unknown-vni drop }}
+node c1 {{ vtep 192.0.2.11 dev eth0 }}
+tenant a id 1 {{ segment s vni 10 {{ 10.1.0.0/24 }} }}
+endpoint a1 in a.s {{ at 10.1.0.5 on c1 dev tap-a1 }}
+endpoint a2 in a.s {{ at 10.1.0.6 on c1 dev tap-a2 }}
+policy p for a in tenant {{ allow s -> s : udp/{{{}}} }}
+"#,
+        ranges.join(", ")
+    );
+    let files = files(&bundle(&project(&[("main.pw".to_owned(), text)])));
+    let (mut table, mut count, mut all, mut most) = (String::new(), 0, 0, 0);
+    for line in files["c1/nft/stage.nft"].lines() {
+        if let Some(rest) =
+            line.strip_prefix("  map ").or_else(|| line.strip_prefix("add element inet partywall "))
+        {
+            table = rest.split(' ').next().unwrap().to_owned();
+            count = 0;
+        } else if table.starts_with("verdict_") && line.starts_with("      ") && line.contains(" : ") {
+            count += 1;
+            all += 1;
+            most = most.max(count);
+        }
+    }
+    assert!(all >= RANGES, "{all} elements");
+    assert!((200..=250).contains(&most), "{most} elements in one command");
+}

@@ -8,6 +8,8 @@
     reason = "a test"
 )]
 
+#[path = "../../tests/differential/boundaries.rs"]
+mod boundaries;
 mod common;
 
 use common::{Project, examples, folder, text};
@@ -16,13 +18,13 @@ use compiler::algebra::{Family, parse_addr};
 use compiler::compiled::{Destination, Source};
 use compiler::eval::{self, Decision, Reason};
 use compiler::ids::{GatewayId, NodeId, OwnerId};
-use compiler::packet::{self, Packet};
+use compiler::packet::Packet;
 use partywall_backends::Backend as _;
 use partywall_backends::linux::model::{Atom, Direction, Table};
 use partywall_backends::linux::walk::{Arrived, Outcome, role, walk, zone};
 use partywall_backends::linux::{Model, numbers};
 use partywall_backends::nft::Nft;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// An address as one space sees it: where it lives, and by which gateway it comes.
 #[derive(Debug, Clone, Copy)]
@@ -73,38 +75,8 @@ fn seen(c: &Compiled, space: OwnerId, family: Family) -> (Vec<Seen>, Vec<Seen>) 
 
 /// Services at and around every boundary that the project draws, as (protocol, x, y).
 fn services(c: &Compiled, family: Family) -> Vec<(u8, u16, u16)> {
-    let boxes = c
-        .model
-        .rules
-        .values()
-        .map(|r| &r.service)
-        .chain(c.model.exposures.values().map(|e| &e.service))
-        .flat_map(|s| s.boxes.iter().copied());
-    let mut protocols: BTreeMap<u8, (BTreeSet<u16>, BTreeSet<u16>)> = BTreeMap::new();
-    for p in [0, 1, 6, 17, 47, 50, 58, 132, 255] {
-        protocols.entry(p).or_default();
-    }
-    for b in boxes {
-        for p in [b.proto.0, b.proto.1] {
-            let (x, y) = protocols.entry(p).or_default();
-            for (set, (lo, hi)) in [(x, b.x), (y, b.y)] {
-                set.extend([Some(lo), hi.checked_add(1)].into_iter().flatten());
-            }
-        }
-    }
-    let mut out = Vec::new();
-    for (p, (mut x, mut y)) in protocols {
-        if !packet::protocol_in_family(p, family) {
-            continue;
-        }
-        let (x_max, y_max) = packet::field_max(p);
-        x.extend([0, x_max]);
-        y.extend([0, y_max]);
-        for &x in x.iter().filter(|x| **x <= x_max) {
-            out.extend(y.iter().filter(|y| **y <= y_max).map(|y| (p, x, *y)));
-        }
-    }
-    out
+    let all = boundaries::boundaries(c, &[0, 1, 6, 17, 47, 50, 58, 132, 255], false);
+    boundaries::services(all, family, |_, _| true)
 }
 
 fn chain(reason: Reason) -> &'static str {

@@ -90,12 +90,18 @@ fn files_are_the_same_twice_and_the_script_is_clean() {
         images += 1;
     }
     assert!(images > 100, "{images}");
-    if !able("shellcheck") {
-        return;
-    }
     let script = one.files.iter().find(|f| f.path == "c1/ebpf/load.sh").unwrap();
     let path = std::env::temp_dir().join(format!("partywall-load-{}.sh", std::process::id()));
     std::fs::write(&path, &script.bytes).unwrap();
+    let refused =
+        Command::new("sh").arg(&path).env("PARTYWALL_BPF", "/sys/fs/bpf/some.where").output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!((refused.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+    assert!(said.contains("/sys/fs/bpf/some.where") && said.contains("dot"), "{said}");
+    if !able("shellcheck") {
+        std::fs::remove_file(path).unwrap();
+        return;
+    }
     let output = Command::new("shellcheck").arg(&path).output().unwrap();
     std::fs::remove_file(path).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));

@@ -7,13 +7,19 @@
 #[expect(dead_code, reason = "each test uses a part")]
 mod support;
 
+#[path = "node/support.rs"]
+mod namespace;
+
 use backends::nft::live;
 use compiler::ids::NodeId;
+use namespace::{alone, open, sh};
+use partywall_node::install;
 use partywall_node::lab::{self, Lab, ProbeOptions};
+use partywall_node::state::State;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
-use support::{Project, able, options, project};
+use support::{Fleet, Project, able, options, project};
 
 fn one(text: &str) -> Project {
     project(&[("main.pw".to_owned(), text.to_owned())])
@@ -142,17 +148,7 @@ fn ports_pick_the_instance_where_the_gateway_says_so() {
         .filter(|l| !l.contains("203.0.113") && !l.contains("attach net") && !l.contains("masquerade"))
         .fold(String::new(), |text, line| text + line + "\n");
     let p = one(&text);
-    let c = &p.compiled;
-    if !able(c, "affinity flow") {
-        return;
-    }
-    let options = options("affinity flow");
-    let artifacts = tempfile::tempdir().unwrap();
-    support::build(&p, artifacts.path());
-    let lab = lab::up(c, artifacts.path(), &options).unwrap();
-    let report = lab::probe(c, &lab, &ProbeOptions::default());
-    lab::down(&options).unwrap();
-    let report = report.unwrap();
+    let Some(report) = support::probed(&p, "affinity flow", Fleet::wanted()) else { return };
     assert!(report.ok(), "{}", report.table());
     let rows = report.probes.into_iter().filter(|r| r.name.ends_with(": packet"));
     let through: Vec<Vec<String>> = rows.map(|r| r.seen.unwrap().through).collect();
@@ -193,17 +189,50 @@ test "an external under other addresses" {
 #[test]
 fn an_external_is_shown_under_other_addresses() {
     let p = one(SHOWN);
-    let c = &p.compiled;
-    if !able(c, "clients as for an external") {
-        return;
-    }
-    let options = options("clients as for an external");
-    let artifacts = tempfile::tempdir().unwrap();
-    support::build(&p, artifacts.path());
-    let lab = lab::up(c, artifacts.path(), &options).unwrap();
-    let report = lab::probe(c, &lab, &ProbeOptions::default());
-    lab::down(&options).unwrap();
-    let report = report.unwrap();
+    let Some(report) = support::probed(&p, "clients as for an external", Fleet::wanted()) else { return };
     assert!(report.ok(), "{}", report.table());
     assert!(report.summary.passed >= 8, "{}", report.table());
+}
+
+/// The search tree of routing rules is there for many tables only, and goes with them.
+#[test]
+fn the_tree_of_rules_goes_when_few_tables_are_left() {
+    if !namespace::able("the tree of rules") {
+        return;
+    }
+    let fabric = "fabric f { encap vxlan port 4789 underlay mtu 1500 family ipv4 precedence tenant delegate tenant unknown-vni drop }\nnode n1 { vtep 192.0.2.11 dev eth0 }\n";
+    let built = tempfile::tempdir().unwrap();
+    let generation = |tenants: u32| {
+        let mut text = fabric.to_owned();
+        for n in 1..=tenants {
+            let _ = writeln!(
+                text,
+                "tenant t{n} id {n} {{ segment s vni {n} {{ 10.1.0.0/24 }} }}\nendpoint e{n} in t{n}.s {{ at 10.1.0.5 on n1 dev tap{n} }}"
+            );
+        }
+        let folder = built.path().join(tenants.to_string());
+        Fleet::Nft.build(&one(&text), &[], &folder);
+        open(&folder, "n1")
+    };
+    let (many, few) = (generation(40), generation(3));
+    alone(|| {
+        sh(
+            "ip link set dev lo up; ip link add name eth0 type veth peer name there; ip link set dev eth0 up; ip address add 192.0.2.11/24 dev eth0",
+        );
+        for n in 1..=40 {
+            sh(&format!("ip link add name tap{n} type veth peer name far{n}; ip link set dev tap{n} up"));
+        }
+        let state = State::new(built.path().join("state"));
+        let rules = |family: &str, what: &str| {
+            sh(&format!("ip {family} rule show")).lines().filter(|l| l.contains(what)).count()
+        };
+        for (generation, tables, tree) in [(&many, 40, true), (&few, 3, false), (&many, 40, true)] {
+            let done = install::apply(&state, Some(generation), &mut |_| {}).unwrap();
+            assert!(!done.stuck(), "{:?}", done.left);
+            for family in ["-4", "-6"] {
+                assert_eq!(rules(family, "fwmark 0x500000"), tables);
+                assert_eq!(rules(family, " goto ") > 0, tree, "{}", sh(&format!("ip {family} rule show")));
+            }
+        }
+    });
 }

@@ -1,8 +1,8 @@
 //! Reloads under as many packets as the machine can send, with thousands of interval elements: what is allowed is not lost for
 //! them, what is denied is not delivered, and only what is revoked stops.
 //!
-//! `PARTYWALL_RELOADS=SECONDS,PACKETS` sets how long generations change and how many packets of each kind, allowed and denied,
-//! have to be sent meanwhile.
+//! `PARTYWALL_RELOADS=SECONDS,PACKETS` sets how long whole reloads follow each other, then flips alone, and how many packets of
+//! each kind, allowed and denied, have to be sent meanwhile; 60,5000000 is the full size.
 
 #![expect(
     clippy::unwrap_used,
@@ -27,20 +27,16 @@ mod support;
 mod traffic;
 
 use frames::{Fields, Twist};
-use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, SockaddrLike, bind, send, socket,
-};
 use pair::{A, ALWAYS, B, Workload, project, workloads};
 use partywall_node::audit::audit;
 use partywall_node::generation::Generation;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use support::{able, alone, open, sh};
-use traffic::{Stream, overrun};
+use traffic::{Stream, inject, injector, longest_silence, overrun};
 
 /// What one of the policies denies.
 const SOMETIMES: u16 = 3000;
@@ -49,14 +45,14 @@ const FIRST: u16 = 10_000;
 /// Ranges of each kind.
 const RANGES: u16 = 5_000;
 const FIVE: u16 = 5;
-/// How often the generation changes.
+/// How often the generation changes, where a reload takes less.
 const EVERY: Duration = Duration::from_millis(100);
 /// Packets of one kind in turn.
 const VOLLEY: usize = 250;
 
 /// (how long, packets of each kind)
 fn amount() -> (Duration, u64) {
-    let text = std::env::var("PARTYWALL_RELOADS").unwrap_or_else(|_| "60,5000000".to_owned());
+    let text = std::env::var("PARTYWALL_RELOADS").unwrap_or_else(|_| "10,1000000".to_owned());
     let (seconds, packets) = text.split_once(',').unwrap();
     (Duration::from_secs(seconds.parse().unwrap()), packets.parse().unwrap())
 }
@@ -77,21 +73,6 @@ fn generation(directory: &Path, name: &str, more: &str) -> Generation {
     let elements = stage.lines().filter(|l| l.contains(" . 17 . 1024-65535 : ")).count();
     assert!(elements >= usize::from(RANGES), "{elements} interval elements");
     open(&folder, "n1")
-}
-
-/// A socket that puts whole frames on a workload's device.
-fn injector(workload: &Workload) -> OwnedFd {
-    workload.enter(|| {
-        let device = nix::ifaddrs::getifaddrs()
-            .unwrap()
-            .filter(|i| i.interface_name == "eth0")
-            .find_map(|i| i.address.and_then(|a| a.as_link_addr().copied()))
-            .filter(|a: &LinkAddr| a.family() == Some(AddressFamily::Packet))
-            .unwrap();
-        let fd = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None).unwrap();
-        bind(fd.as_raw_fd(), &device).unwrap();
-        fd
-    })
 }
 
 /// Frames from `a` to `b` on a port of each range of a kind; `b` takes none of them for its own, but counts them.
@@ -136,34 +117,12 @@ fn flood(socket: &OwnedFd, sent: &Sent, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         for (frames, count) in &kinds {
             for n in 0..VOLLEY {
-                let frame = &frames[(turn * VOLLEY + n) % frames.len()];
-                loop {
-                    match send(socket.as_raw_fd(), frame, MsgFlags::empty()) {
-                        Ok(_) => break,
-                        Err(Errno::ENOBUFS | Errno::EAGAIN | Errno::EINTR) => std::thread::yield_now(),
-                        Err(errno) => panic!("cannot send: {errno}"),
-                    }
-                }
+                inject(socket, &frames[(turn * VOLLEY + n) % frames.len()]);
             }
             count.fetch_add(VOLLEY as u64, Ordering::Relaxed);
         }
         turn += 1;
     }
-}
-
-/// The longest time in which nothing came by a stream, seen every 10 ms until `stop`.
-fn longest_silence(stream: &Stream, stop: &AtomicBool) -> Duration {
-    let count = || stream.arrived.load(Ordering::Relaxed);
-    let (mut last, mut since, mut longest) = (count(), Instant::now(), Duration::ZERO);
-    while !stop.load(Ordering::Relaxed) {
-        std::thread::sleep(Duration::from_millis(10));
-        let now = count();
-        longest = longest.max(since.elapsed());
-        if now != last {
-            (last, since) = (now, Instant::now());
-        }
-    }
-    longest
 }
 
 /// A folder with an `nft` that ends the script which called it when it has committed: both generations are there then.
@@ -192,8 +151,23 @@ fn slot() -> u8 {
     u8::from(flip.contains("meta mark set 0x00000001"))
 }
 
-/// Two generations that differ, changed back to back by their scripts, then each 100 ms by their commits alone; at the end
-/// a third that revokes one of two TCP connections.
+/// Calls `f` each [`EVERY`], or as soon as the last call has come to an end, until `lasts` is over: how often, and how often late.
+fn paced(what: &str, lasts: Duration, enough: impl Fn() -> bool, mut f: impl FnMut(u32)) -> (u32, u32) {
+    let (begun, mut calls, mut late) = (Instant::now(), 0, 0);
+    while begun.elapsed() < lasts || !enough() {
+        calls += 1;
+        f(calls);
+        match (begun + EVERY * calls).checked_duration_since(Instant::now()) {
+            Some(left) => std::thread::sleep(left),
+            None => late += 1,
+        }
+    }
+    println!("{calls} {what}, one each {:?}, {late} of them begun late", begun.elapsed() / calls);
+    (calls, late)
+}
+
+/// Two generations that differ, changed by their scripts as often as these come to an end, then each 100 ms by their commits alone;
+/// at the end a third that revokes one of two TCP connections.
 #[test]
 fn generations_change_each_100_ms_under_a_flood_and_nothing_is_lost_or_let_through() {
     if !able("flood") {
@@ -228,15 +202,15 @@ fn generations_change_each_100_ms_under_a_flood_and_nothing_is_lost_or_let_throu
             let watcher = scope.spawn(|| longest_silence(&other, &hush));
             // Whatever fails: the threads end.
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                // Whole reloads, one after the other.
-                let begun = Instant::now();
-                let mut scripts = 0;
-                while begun.elapsed() < lasts / 4 || scripts % 2 == 1 {
-                    scripts += 1;
-                    sh(&script(if scripts % 2 == 1 { "two" } else { "one" }));
+                let (scripts, _) = paced(
+                    "whole reloads",
+                    lasts,
+                    || true,
+                    |n| drop(sh(&script(if n % 2 == 1 { "two" } else { "one" }))),
+                );
+                if scripts % 2 == 1 {
+                    sh(&script("one"));
                 }
-                let each = begun.elapsed() / scripts;
-                println!("{scripts} whole reloads, {each:?} each");
                 // Both are there from now on, and the running one changes.
                 let old = slot();
                 let _ = std::process::Command::new("sh")
@@ -244,21 +218,10 @@ fn generations_change_each_100_ms_under_a_flood_and_nothing_is_lost_or_let_throu
                     .env("PATH", format!("{}:{}", tools.path().display(), std::env::var("PATH").unwrap()))
                     .output();
                 assert_eq!(slot(), 1 - old);
-                let begun = Instant::now();
-                let (mut flips, mut late) = (0u32, 0u32);
-                while begun.elapsed() < lasts || !enough() {
-                    flips += 1;
-                    if flips % 2 == 1 {
-                        commit("one", old)
-                    } else {
-                        commit("two", 1 - old)
-                    }
-                    match (begun + EVERY * flips).checked_duration_since(Instant::now()) {
-                        Some(left) => std::thread::sleep(left),
-                        None => late += 1,
-                    }
-                }
-                println!("{flips} flips in {:?}, {late} of them begun late", begun.elapsed());
+                let (flips, late) = paced("flips", lasts, enough, |n| match n % 2 {
+                    1 => commit("one", old),
+                    _ => commit("two", 1 - old),
+                });
                 // One of the connections is revoked.
                 let before = revoked.arrived.load(Ordering::Relaxed);
                 assert!(before > 0);

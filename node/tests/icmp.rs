@@ -211,6 +211,48 @@ fn an_external_is_answered_like_a_tenant() {
     }
 }
 
+/// The same through a gateway that remembers nothing, so that it cannot translate what an error quotes: it answers for itself as long as the packet is as
+/// it came, and takes no errors of others.
+#[test]
+fn a_stateless_gateway_answers_for_itself_alone() {
+    let text = plain()
+        .replace("unknown-vni drop }", "unknown-vni drop stateless-replies \"a test\" }")
+        .replace("stateful", "stateless");
+    let Some(g) = Ground::new("icmp: stateless", &text) else { return };
+    g.widen();
+    let silent = |netns: &str, to: &str, more: &[&str]| {
+        let said = g.ping(netns, to, more);
+        assert!(said.contains(" 0 received") && !said.contains("From "), "{to} {more:?}: {said}");
+    };
+    for name in ["web", "try"] {
+        let routers = if name == "web" { ["10.1.0.254", "fd00:1::fe"] } else { ["10.1.0.1", "fd00:1::1"] };
+        for (to, router) in ["100.64.7.9", "fd64::9"].into_iter().zip(routers) {
+            let host = g.host(name);
+            g.reaches(host, to, &["-t", "4"]);
+            g.expires(host, to, "1", router);
+            g.expires(host, to, "2", to);
+            silent(host, to, &["-t", "3"]);
+            // What the other side takes, and a byte more, which only the gateway could say.
+            let headers = if to.contains(':') { 48 } else { 28 };
+            g.reaches(host, to, &["-Mdo", "-s", &(1500 - headers).to_string()]);
+            silent(host, to, &["-Mdo", "-s", &(1501 - headers).to_string()]);
+        }
+    }
+    // Untranslated: an external's packets.
+    let web = g.host("web");
+    for to in ["203.0.113.1", "2001:db8:2::1"] {
+        g.reaches(web, to, &["-t", "3"]);
+        g.expires(web, to, "2", to);
+    }
+    let (net, to) = (&g.lab.topology.externals[0], ["203.0.113.1", "2001:db8:2::1"]);
+    let (link, node) = (&net.links[0], &g.lab.topology.node(net.links[0].node).unwrap().netns);
+    run("ip", &["-n", node, "link", "set", "dev", &link.dev, "mtu", "1400"]);
+    run("ip", &["-n", &net.netns, "link", "set", "dev", &link.peer, "mtu", "1400"]);
+    for to in to {
+        g.too_big(web, to, 1400, to);
+    }
+}
+
 #[test]
 fn a_packet_that_is_too_big_is_answered_where_it_no_longer_fits() {
     let Some(g) = Ground::new("icmp: too big", POLICY) else { return };

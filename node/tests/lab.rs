@@ -7,6 +7,7 @@
 )]
 
 #[path = "lab/support.rs"]
+#[expect(dead_code, reason = "each test uses a part")]
 mod support;
 
 use compiler::Compiled;

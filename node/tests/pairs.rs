@@ -23,7 +23,7 @@ use compiler::packet::{Flow, Packet};
 use ground::Ground;
 use ground::frames::{self, Fields, Twist};
 use ground::support::Fleet;
-use ground::wire::{self, Arrivals, Place};
+use ground::wire::{Arrivals, Place};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -321,13 +321,6 @@ fn both_directions_cross_one_instance(fleet: Fleet) {
             g.lab.apply(&g.p.compiled, g.node(node), artifacts.path()).unwrap();
         }
     };
-    // On nft an instance that comes back with the connections it had refuses TCP of which it has missed a part, unless its
-    // kernel is told not to look at windows.
-    for name in INSTANCES {
-        wire::inside(g.netns(name), || {
-            std::fs::write("/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal", "1").unwrap();
-        });
-    }
     rounds(&g, &before, 0);
     g.lab.unplug(dead).unwrap();
     lead(&g, &["g2"]);

@@ -1,19 +1,23 @@
 //! Gateways that keep no state, under real packets. Where the machine lacks what a lab needs these tests say `SKIPPED` and what is
 //! missing.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test that fails says where")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that fails says where"
+)]
 
-#[path = "lab/support.rs"]
+#[path = "attacks/ground.rs"]
 #[expect(dead_code, reason = "each test uses a part")]
-mod support;
+mod ground;
 
-use partywall_node::lab::{self, ProbeOptions, ProbeReport};
+use ground::frames::{self, Fields, Twist};
+use ground::support::{self, Fleet};
+use ground::{Effect, Ground, one, tcp, udp};
+use partywall_node::lab::ProbeReport;
 use std::collections::BTreeSet;
-use support::{Fleet, Project, able, options, project};
-
-fn one(text: &str) -> Project {
-    project(&[("main.pw".to_owned(), text.to_owned())])
-}
 
 /// Both ends translated, one, none; an external; service insertion; and two instances that the sender picks from.
 const FORMS: &str = r#"
@@ -81,18 +85,7 @@ test "both ways" {
 
 /// What a lab of this project shows.
 fn probed(name: &str, affinity: &str) -> Option<ProbeReport> {
-    let p = one(&FORMS.replace("AFFINITY", affinity));
-    let c = &p.compiled;
-    if !able(c, name) {
-        return None;
-    }
-    let options = options(name);
-    let artifacts = tempfile::tempdir().unwrap();
-    Fleet::Nft.build(&p, &[], artifacts.path());
-    let lab = lab::up(c, artifacts.path(), &options).unwrap();
-    let report = lab::probe(c, &lab, &ProbeOptions::default());
-    lab::down(&options).unwrap();
-    Some(report.unwrap())
+    support::probed(&one(&FORMS.replace("AFFINITY", affinity)), name, Fleet::Nft)
 }
 
 fn used<'r>(through: impl Iterator<Item = &'r Vec<String>>) -> Vec<&'r str> {
@@ -132,4 +125,56 @@ fn each_direction_goes_through_the_instance_of_its_sender() {
         answered += usize::from(seen.reply == Some(true));
     }
     assert!(answered >= 14 && (3..answered).contains(&apart), "{}", report.table());
+}
+
+/// What a server's side sends that nobody asked for: segments that begin a connection or belong to none stop at the gateway, by every
+/// way there, and what looks like an answer stops at the client's node, which knows what was asked.
+#[test]
+fn what_no_connection_asked_for_arrives_nowhere() {
+    let text = FORMS.replace("AFFINITY", "").replace("instances g1, g2", "instances g1");
+    let text: String =
+        text.lines().filter(|l| !l.contains("on g2 dev")).fold(String::new(), |t, l| t + l + "\n");
+    let Some(g) = Ground::tapped("attack: stateless", &text, Fleet::Nft, &[]) else { return };
+    // api-1 lives on c2 and is shown to web-1, on c1, as 100.64.7.5; to it web-1 is 100.64.9.5.
+    let ends = [
+        (["10.1.0.5", "100.64.7.5"], ["10.1.0.5", "100.64.9.5"]),
+        (["fd00:1::5", "fd64::5"], ["fd00:1::5", "fd65::5"]),
+    ];
+    let (place, outer) = g.outer("c2", "g1", 10_020);
+    let ids = std::cell::Cell::new(0);
+    // Hosts speak for themselves too, and are dropped as `to-host`.
+    let at_c1 = |effect: &Effect| {
+        effect.drops["c1"].iter().filter(|(reason, _)| *reason != "to-host").map(|(_, n)| n).sum::<u64>()
+    };
+    for ([client, shown], [server, caller]) in ends {
+        let next = || ids.replace(ids.get() + 1);
+        let sent = |f: &Fields, twist: Twist| {
+            let inner = frames::frame(g.router("c2"), g.router("g1"), f, next(), twist);
+            g.volley(&[(place, frames::vxlan(&outer, &inner))])
+        };
+        let answer = |x| tcp(server, caller, 443, x);
+        // NULL, FIN, XMAS, SYN, SYN+FIN, SYN+ECE+CWR, SYN+PSH+URG.
+        for flags in [0x00, 0x01, 0x29, 0x02, 0x03, 0xc2, 0x2a] {
+            let effect = sent(&answer(41_000), Twist::Flags(flags));
+            effect.only_dropped("g1", "no-route", 1);
+            assert_eq!(at_c1(&effect), 0, "{flags:#x}: {:?}", effect.drops);
+        }
+        // What may be an answer passes the gateway: that is what `stateless-replies` accepts.
+        for (f, twist) in [
+            (udp(server, caller, 53, 41_001), Twist::None),
+            (answer(41_002), Twist::Flags(0x12)),
+            (answer(41_003), Twist::Flags(0x10)),
+            (answer(41_004), Twist::Flags(0x04)),
+        ] {
+            let effect = sent(&f, twist);
+            assert!(effect.arrivals.packets.is_empty(), "{:?}", effect.arrivals.packets);
+            assert_eq!(at_c1(&effect), 1, "{twist:?}: {:?}", effect.drops);
+        }
+        // The same, asked for.
+        let asked = udp(client, shown, 41_005, 53);
+        let request = g.volley(&[g.plain("web-1", "c1", &asked, next())]);
+        assert_eq!(request.arrivals.packets.len(), 1, "{:?}", request.drops);
+        let reply = sent(&udp(server, caller, 53, 41_005), Twist::None);
+        assert_eq!(reply.arrivals.packets.values().flatten().count(), 1, "{:?}", reply.drops);
+    }
 }

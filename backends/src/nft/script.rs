@@ -17,6 +17,7 @@ pub(super) fn apply(model: &Model) -> String {
     };
     let vxlans = names(|d| if let Device::Vxlan { name, .. } = d { Some(name) } else { None });
     let outside = names(|d| if let Device::Outside { name } = d { Some(name) } else { None });
+    let counters: Vec<&str> = model.rules.counters.keys().map(String::as_str).collect();
     let workloads: Vec<&str> = model.workloads.iter().map(String::as_str).collect();
     TEMPLATE
         .replace(
@@ -27,7 +28,9 @@ pub(super) fn apply(model: &Model) -> String {
         .replace("@DEVICES@", &vxlans)
         .replace("@WORKLOADS@", &workloads.join(" "))
         .replace("@OUTSIDE@", &outside)
+        .replace("@GATEWAY@", if model.gateway { "yes" } else { "no" })
         .replace("@CONNECTIONS@", &connections(model).to_string())
+        .replace("@COUNTERS@", &counters.join("\n"))
 }
 
 /// What all whose connections may come here may have open together, and one bound's worth for the node itself.

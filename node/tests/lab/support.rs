@@ -4,7 +4,7 @@ use compiler::{Compiled, SourceFile, compile};
 use lang::ast::Date;
 use lang::diag::{Diagnostic, Severity};
 use lang::source::Sources;
-use partywall_node::lab::{self, LabOptions, Missing};
+use partywall_node::lab::{self, LabOptions, Missing, ProbeOptions, ProbeReport};
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
@@ -160,6 +160,21 @@ pub fn options(test: &str) -> LabOptions {
     let mut record = std::fs::OpenOptions::new().create(true).append(true).open(own).unwrap();
     writeln!(record, "{project}").unwrap();
     LabOptions { project }
+}
+
+/// What the probes of a project show in a lab whose nodes run this; `None` where there can be no lab.
+pub fn probed(p: &Project, test: &str, fleet: Fleet) -> Option<ProbeReport> {
+    let c = &p.compiled;
+    if !able(c, test) {
+        return None;
+    }
+    let options = options(test);
+    let artifacts = tempfile::tempdir().unwrap();
+    fleet.build(p, &[], artifacts.path());
+    let lab = lab::up(c, artifacts.path(), &options).unwrap();
+    let report = lab::probe(c, &lab, &ProbeOptions::default());
+    lab::down(&options).unwrap();
+    Some(report.unwrap())
 }
 
 /// Namespaces on the machine that belong to a lab.
