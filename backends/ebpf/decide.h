@@ -276,9 +276,19 @@ __noinline int pw_translate(struct pkt *p, __u32 *masquerade)
 		key.kind = K_SNAT << 1 | p->family;
 		key.a = p->orig.src;
 		found = bpf_map_lookup_elem(map, &key);
+		if (found) {
+			p->trans.src = *found;
+			return 0;
+		}
+		/* An external's: hosts keep their bits behind the prefix. */
+		key.kind = K_SNAT_NET << 1 | p->family;
+		key.number = pw_range(p, K_SNAT, p->xlat, &p->orig.src);
+		__builtin_memset(&key.a, 0, sizeof(key.a));
+		found = key.number ? bpf_map_lookup_elem(map, &key) : NULL;
 		if (!found)
 			return DROP_NO_ROUTE;
-		p->trans.src = *found;
+		for (int i = 0; i < 4; i++)
+			p->trans.src.w[i] = p->orig.src.w[i] ^ found->w[i];
 	}
 	return 0;
 }

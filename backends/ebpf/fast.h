@@ -11,13 +11,15 @@
 #ifndef PARTYWALL_FAST_H
 #define PARTYWALL_FAST_H
 
-#include "errors.h"
+#include "wire.h"
 
-FORCE struct ct *known(struct pkt *p, int *invalid)
+/* The entry of a packet's connection, and the key that it has. What is read of it counts only if it is `still` that one. */
+FORCE struct ct *known(struct pkt *p, const struct ct_key **key, int *invalid)
 {
 	struct ct *e = bpf_map_lookup_elem(&connections, &p->key);
 	struct ct_alias *alias;
 
+	*key = &p->key;
 	if (e && ended(e, p->now)) {
 		end(&p->key, e);
 		return NULL;
@@ -36,6 +38,7 @@ FORCE struct ct *known(struct pkt *p, int *invalid)
 	p->direction = !p->is_error;
 	*invalid = (p->swapped == alias->swapped) != p->is_error;
 	p->alias.main = alias->main;
+	*key = &p->alias.main;
 	e = bpf_map_lookup_elem(&connections, &p->alias.main);
 	return e && !ended(e, p->now) ? e : NULL;
 }
@@ -66,11 +69,12 @@ FORCE int to_router(const struct pkt *p)
 }
 
 /* Reads the headers where they stand, as `pw_parse` does, if they are IP without options, not a fragment, and UDP, or TCP in
- * the midst of a connection. 0: they are not, and nothing is said of them.
+ * the midst of a connection. 0: they are not, and nothing is said of them. The frame begins `at` bytes in; `p->l4` does not count
+ * those.
  */
-FORCE int plain(struct __sk_buff *skb, struct pkt *p)
+FORCE int plain(struct __sk_buff *skb, struct pkt *p, const __u32 at)
 {
-	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	void *data = (void *)(long)skb->data + at, *end = (void *)(long)skb->data_end;
 	__u32 length, left;
 	struct ethhdr *eth = data;
 	__u8 *l4;
@@ -81,13 +85,14 @@ FORCE int plain(struct __sk_buff *skb, struct pkt *p)
 		struct iphdr *h = data + ETH_LEN;
 
 		length = bpf_ntohs(h->tot_len);
-		if (*(__u8 *)h != 0x45 || (h->frag_off & bpf_htons(0x3fff)) || length < sizeof(*h) + 8)
+		if (*(__u8 *)h != 0x45 || (h->frag_off & bpf_htons(0x3fff)) || length < sizeof(*h) + 8 || bad_sum(h))
 			return 0;
 		addr4(&p->t.src, h->saddr);
 		addr4(&p->t.dst, h->daddr);
 		p->family = 0;
 		p->protocol = h->protocol;
 		p->ttl = h->ttl;
+		p->ecn = h->tos & 3;
 		p->frag_id = h->id;
 		p->l4 = ETH_LEN + sizeof(*h);
 		l4 = (void *)(h + 1);
@@ -105,6 +110,7 @@ FORCE int plain(struct __sk_buff *skb, struct pkt *p)
 		p->family = 1;
 		p->protocol = h->nexthdr;
 		p->ttl = h->hop_limit;
+		p->ecn = h->flow_lbl[0] >> 4 & 3;
 		p->frag_id = 0;
 		p->l4 = ETH_LEN + sizeof(*h);
 		l4 = (void *)(h + 1);
@@ -112,7 +118,7 @@ FORCE int plain(struct __sk_buff *skb, struct pkt *p)
 	} else {
 		return 0;
 	}
-	if (length + ETH_LEN > skb->len)
+	if (length + ETH_LEN + at > skb->len)
 		return 0;
 	p->tcp_flags = 0;
 	if (p->protocol == P_UDP) {
@@ -147,15 +153,6 @@ FORCE int plain(struct __sk_buff *skb, struct pkt *p)
 	return 1;
 }
 
-/* Loads before it are done before those after it: an atomic operation that returns something is ordered for all. */
-FORCE void fence(void)
-{
-	__u64 nothing = 0;
-
-	(void)__sync_fetch_and_add((volatile __u64 *)&nothing, 1);
-	asm volatile("" : : "r"(&nothing) : "memory");
-}
-
 /* What `arrival` holds beside a workload's MAC. */
 #define ARRIVED_VTEP (1ull << 63)   /* and its IPv4 address */
 #define ARRIVED_SENDER (1ull << 62) /* and the number of (VTEP, VNI) */
@@ -170,7 +167,7 @@ FORCE __u64 word_of(const struct pkt *p)
 }
 
 /* What a packet of this connection and direction was decided to. Nonzero: nothing that holds now. */
-FORCE int recall(struct pkt *p, struct ct *e)
+FORCE int recall(struct pkt *p, struct ct *e, const struct ct_key *key)
 {
 	struct decided *d = &e->decided[p->direction & 1];
 	__u64 word = *(volatile __u64 *)&d->word;
@@ -179,6 +176,8 @@ FORCE int recall(struct pkt *p, struct ct *e)
 		return 1;
 	fence();
 	p->decided = *d;
+	if (!still(e, key))
+		return 1;
 	fence();
 	/* Somebody else has written meanwhile. */
 	if (*(volatile __u64 *)&d->word != word)
@@ -186,7 +185,7 @@ FORCE int recall(struct pkt *p, struct ct *e)
 	return p->decided.arrival != p->arrival;
 }
 
-/* Remembers what a packet was decided to: `p->verdict`, `p->route`, `p->device`. */
+/* Remembers what a packet was decided to: `p->verdict`, `p->route`. */
 FORCE void remember(struct pkt *p, struct ct *e, const struct verdict *verdict)
 {
 	struct decided *d = &e->decided[p->direction & 1];
@@ -199,46 +198,81 @@ FORCE void remember(struct pkt *p, struct ct *e, const struct verdict *verdict)
 	d->rule[1] = verdict->rule[1];
 	d->verdict = p->verdict;
 	d->route = p->route;
-	d->route.port = p->device;
 	__sync_lock_test_and_set(&d->word, word_of(p) | ((word + 2) & 0xffff) | 2);
 }
 
 /* What a packet does to a connection's entry. */
-FORCE void touch(struct ct *e, const struct pkt *p)
+FORCE void touch(struct ct *e, const struct pkt *p, const int in_vxlan)
 {
 	if (e->seen != p->now)
 		e->seen = p->now;
+	if (p->port_kind == PORT_FABRIC && !in_vxlan && e->detour != ticks(p->now))
+		e->detour = ticks(p->now);
 	advance(e, p);
 }
 
-/* A packet whose headers are plain and whose port, zone and arrival are known. -1: it goes the long way. */
-FORCE int fast(struct __sk_buff *skb, struct pkt *p)
+/* Packets of a connection keep their order: while some may still be on their way through the VXLAN device, which has a queue,
+ * none is taken past it.
+ */
+#define QUEUED 10
+
+/* A packet whose headers are plain and whose port, zone and arrival are known; `in_vxlan`: it is still in VXLAN. -1: it goes the long
+ * way, untouched.
+ */
+FORCE int fast(struct __sk_buff *skb, struct pkt *p, const int in_vxlan)
 {
 	struct route *route = &p->decided.route;
+	const struct ct_key *key;
+	__u32 device, local;
 	int invalid = 0;
 	struct ct *e;
 
 	p->swapped = make_key(&p->key, &p->t, p->zone, p->space, p->protocol, p->family, 0);
-	e = known(p, &invalid);
-	if (!e || invalid || recall(p, e))
+	e = known(p, &key, &invalid);
+	if (!e || invalid || recall(p, e, key))
 		return -1;
 	if (p->ttl <= 1 || (p->l3_len > (route->mtu ? route->mtu : 1280) && !segments_fit(skb, p, route->mtu)))
+		return -1;
+	local = route->kind == R_DEVICE && has_mac(route);
+	if (in_vxlan) {
+		if (!local || e->xlat)
+			return -1;
+		if (skb->gso_size) {
+			e->detour = ticks(p->now);
+			return -1;
+		}
+		if (ticks(p->now) - e->detour < QUEUED)
+			return -1;
+	}
+	device = device_of(p, route->kind == R_TUNNEL ? FABRIC : route->port);
+	if (!device)
+		return -1;
+	if (!in_vxlan && e->xlat) {
+		p->xlat = e->xlat;
+		p->orig = e->orig;
+		p->trans = e->trans;
+		if (!still(e, key))
+			return -1;
+	} else {
+		p->xlat = 0;
+	}
+	if (in_vxlan && unwrap(skb, p))
 		return -1;
 	skb->cb[3] = p->decided.verdict;
 	count_rule(skb, p->decided.rule[0]);
 	count_rule(skb, p->decided.rule[1]);
-	touch(e, p);
-	if (e->xlat || (route->kind != R_TUNNEL && !(route->kind == R_DEVICE && has_mac(route)))) {
-		p->orig = e->orig;
-		p->trans = e->trans;
+	touch(e, p, in_vxlan);
+	if (!in_vxlan && (p->xlat || (route->kind != R_TUNNEL && !local))) {
 		p->known = 1;
 		p->route = *route;
-		p->device = route->port;
-		if (e->xlat && pw_rewrite(skb, p))
+		p->device = device;
+		if (p->xlat && pw_rewrite(skb, p))
 			return drop(skb, DROP_INVALID);
-		return pw_send(skb, p);
-	}
-	{
+		if (route->kind != R_TUNNEL)
+			return pw_send(skb, p);
+		if (hop(skb, p) || set_macs(skb, p))
+			return drop(skb, DROP_INVALID);
+	} else {
 		void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 
 		if (data + ETH_LEN + sizeof(struct iphdr) > end)
@@ -259,9 +293,9 @@ FORCE int fast(struct __sk_buff *skb, struct pkt *p)
 			h->ttl--;
 		}
 	}
-	if (route->kind == R_TUNNEL)
-		return encapsulated(skb, route, route->port);
-	return delivered(skb, route, route->port);
+	if (!in_vxlan && route->kind == R_TUNNEL)
+		return enclosed(skb, p, route, device);
+	return delivered(skb, route, device);
 }
 
 #endif

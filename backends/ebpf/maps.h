@@ -27,7 +27,7 @@
 
 ARRAY(settings, struct config);
 HASH(ifindexes, __u32, __u32);             /* ifindex → port; filled where it is loaded */
-ARRAY(devices, __u32);                     /* port → ifindex; likewise */
+ARRAY(devices, __u32);                     /* port → ifindex; likewise. 0: the VXLAN device; 1: the underlay's */
 HASH(hosts, struct addr, __u32);           /* the machine's own addresses; likewise */
 ARRAY(ports, struct port);
 HASH(vnis, __u32, __u32);                  /* VNI → port */

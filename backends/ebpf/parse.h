@@ -104,6 +104,26 @@ FORCE int same(const struct addr *a, const struct addr *b)
 	return a->w[0] == b->w[0] && a->w[1] == b->w[1] && a->w[2] == b->w[2] && a->w[3] == b->w[3];
 }
 
+FORCE __u16 fold(__u64 sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return sum;
+}
+
+/* Whether the checksum of an IPv4 header without options is wrong. Routers drop such a packet (RFC 1812, 5.2.2), and what is redirected
+ * passes nobody else who would.
+ */
+FORCE int bad_sum(const struct iphdr *h)
+{
+	const __u32 *w = (const void *)h;
+
+	return fold((__u64)w[0] + w[1] + w[2] + w[3] + w[4]) != 0xffff;
+}
+
 /* The packet that an ICMP error quotes; `at` is where its IP header begins. Nonzero: it quotes none. */
 __noinline int pw_quoted(struct __sk_buff *skb, struct pkt *p)
 {
@@ -243,7 +263,7 @@ __noinline int pw_parse(struct __sk_buff *skb, struct pkt *p)
 		p->frag_id = h.id;
 		p->frag_off = (bpf_ntohs(h.frag_off) & 0x1fff) << 3;
 		p->more_frags = !!(h.frag_off & bpf_htons(0x2000));
-		if (h.version != 4 || h.ihl != 5 || length < sizeof(h) || length + ETH_LEN > skb->len)
+		if (h.version != 4 || h.ihl != 5 || length < sizeof(h) || length + ETH_LEN > skb->len || bad_sum(&h))
 			return DROP_INVALID;
 	} else if (p->eth_type == bpf_htons(ETH_P_IPV6)) {
 		struct ipv6hdr h;

@@ -44,6 +44,8 @@ FORCE struct pkt *begin(struct __sk_buff *skb)
 	p->underlay = config->family;
 	p->log_unknown_vni = config->log_unknown_vni;
 	p->bound = config->bound;
+	p->vtep = config->vtep.w[0];
+	p->udp_port = config->udp_port;
 	return p;
 }
 
@@ -176,10 +178,11 @@ FORCE __u32 space_of(__u32 way)
 FORCE int process(struct __sk_buff *skb, struct pkt *p, int refused, int is_plain)
 {
 	__u32 masquerade = 0, has_alias = 0, other, *found;
+	const struct ct_key *key;
 	struct verdict *verdict;
 	struct ct *e = NULL;
 	int reason, invalid = 0;
-	__u32 mtu;
+	__u32 mtu, opened_under = 0;
 	void *map;
 
 	if (end_of(p, K_UNDERLAY, 0, &p->t.dst))
@@ -197,7 +200,14 @@ FORCE int process(struct __sk_buff *skb, struct pkt *p, int refused, int is_plai
 					      p->quoted_icmp);
 		else
 			p->swapped = make_key(&p->key, &p->t, p->zone, p->space, p->protocol, p->family, p->icmp_query);
-		e = known(p, &invalid);
+		e = known(p, &key, &invalid);
+	}
+	if (e) {
+		p->orig = e->orig;
+		p->trans = e->trans;
+		opened_under = e->xlat;
+		if (!still(e, key))
+			e = NULL;
 	}
 	if (invalid)
 		return drop(skb, DROP_INVALID);
@@ -210,8 +220,6 @@ FORCE int process(struct __sk_buff *skb, struct pkt *p, int refused, int is_plai
 	}
 	if (e) {
 		p->known = 1;
-		p->orig = e->orig;
-		p->trans = e->trans;
 	} else {
 		p->direction = 0;
 		p->orig = p->t;
@@ -252,7 +260,7 @@ FORCE int process(struct __sk_buff *skb, struct pkt *p, int refused, int is_plai
 	}
 	if (e) {
 		/* A connection that was opened under another translation is another one. */
-		if (e->xlat != p->xlat)
+		if (opened_under != p->xlat)
 			return drop(skb, DROP_INVALID);
 	} else if (p->xlat) {
 		reason = pw_translate(p, &masquerade);
@@ -293,7 +301,7 @@ FORCE int process(struct __sk_buff *skb, struct pkt *p, int refused, int is_plai
 			}
 		}
 	} else if (e) {
-		touch(e, p);
+		touch(e, p, 0);
 		if (is_plain)
 			remember(p, e, verdict);
 	}
@@ -315,12 +323,12 @@ int pw_workload(struct __sk_buff *skb)
 		return drop(skb, DROP_CLOSED);
 	if (skb->vlan_present)
 		return drop(skb, DROP_SPOOF);
-	is_plain = plain(skb, p);
+	is_plain = plain(skb, p, 0);
 	if (is_plain) {
 		p->arrival = 0; /* and the MAC */
 		__builtin_memcpy(&p->arrival, p->eth_src, 6);
 		if (to_router(p)) {
-			int done = fast(skb, p);
+			int done = fast(skb, p, 0);
 
 			if (done >= 0)
 				return done;
@@ -403,12 +411,12 @@ int pw_fabric(struct __sk_buff *skb)
 		sender.vtep.w[0] = bpf_htonl(key.remote_ipv4);
 		p->arrival = ARRIVED_VTEP | sender.vtep.w[0];
 	}
-	is_plain = plain(skb, p);
+	is_plain = plain(skb, p, 0);
 	if (is_plain && to_router(p)) {
 		int done;
 
 		zone_of_pair(p);
-		done = fast(skb, p);
+		done = fast(skb, p, 0);
 		if (done >= 0)
 			return done;
 	}
@@ -472,7 +480,7 @@ int pw_outside(struct __sk_buff *skb)
 	if (!p || device_port(skb, p) || p->port_kind != PORT_OUTSIDE)
 		return drop(skb, DROP_CLOSED);
 	p->arrival = ARRIVED_OUTSIDE;
-	is_plain = plain(skb, p);
+	is_plain = plain(skb, p, 0);
 	reason = is_plain ? 0 : pw_parse(skb, p);
 	if (reason < 0)
 		return p->eth_type == bpf_htons(ETH_P_ARP) ? leave(skb) : drop(skb, DROP_INVALID);
@@ -496,7 +504,7 @@ int pw_outside(struct __sk_buff *skb)
 	if (skb->pkt_type != 0)
 		return drop(skb, DROP_NO_ROUTE);
 	if (is_plain) {
-		int done = fast(skb, p);
+		int done = fast(skb, p, 0);
 
 		if (done >= 0)
 			return done;
@@ -505,6 +513,32 @@ int pw_outside(struct __sk_buff *skb)
 }
 
 /* The underlay: VXLAN that is for this node and no other is let through to the VXLAN device. */
+/* Takes a packet of a known connection out of VXLAN and delivers it. -1: it is for the VXLAN device, untouched.
+ *
+ * SOUNDNESS: what the kernel and `pw_fabric` ask of a packet before they look for its connection is asked here too, or told by what the
+ * connection remembers: the sender's VTEP and VNI are what `pw_fabric` accepted for these addresses.
+ */
+FORCE int unwrapped(struct __sk_buff *skb, struct pkt *p)
+{
+	__u32 vni, outer, *found, same_mac = 1;
+	void *map;
+
+	if (!wrapped(skb, p, &vni))
+		return -1;
+	outer = p->ecn;
+	p->arrival |= ARRIVED_VTEP;
+	map = INNER(vnis, p);
+	found = map ? bpf_map_lookup_elem(map, &vni) : NULL;
+	if (!found || load_port(p, *found) || !plain(skb, p, WRAP) || !to_router(p))
+		return -1;
+	/* The kernel drops what shows the device's own MAC, and tells congestion onwards. */
+	for (int i = 0; i < 6; i++)
+		same_mac &= p->eth_src[i] == p->mac[i];
+	if (same_mac || (outer != p->ecn && (outer == CE || outer == ECT_1)))
+		return -1;
+	return fast(skb, p, 1);
+}
+
 SEC("tc")
 int pw_underlay(struct __sk_buff *skb)
 {
@@ -512,17 +546,20 @@ int pw_underlay(struct __sk_buff *skb)
 	struct config *config;
 	__u32 zero = 0;
 	__u8 vxlan[8];
-	int reason;
+	int reason, done;
 	void *map;
 
 	skb->mark = skb->mark == FROM_UNDERLAY ? 0 : skb->mark;
 	if (!p)
 		return leave(skb);
+	done = unwrapped(skb, p);
+	if (done >= 0)
+		return done;
 	map = INNER(settings, p);
 	config = map ? bpf_map_lookup_elem(map, &zero) : NULL;
 	if (!config)
 		return leave(skb);
-	reason = plain(skb, p) ? 0 : pw_parse(skb, p);
+	reason = plain(skb, p, 0) ? 0 : pw_parse(skb, p);
 	if (reason < 0 || p->protocol != P_UDP)
 		return leave(skb);
 	if (p->frag_off || reason)

@@ -11,16 +11,6 @@
 #define IP6_SRC (ETH_LEN + 8)
 #define IP6_DST (ETH_LEN + 24)
 
-FORCE __u16 fold(__u64 sum)
-{
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return sum;
-}
-
 /* A checksum after a difference that `bpf_csum_diff` gave. */
 FORCE __u16 mended(__u16 csum, __u32 diff)
 {
@@ -114,23 +104,30 @@ __noinline int pw_set_quoted(struct __sk_buff *skb, struct pkt *p, const struct 
 {
 	/* Addresses, then ports: what checksums of the quoted packet cover. */
 	__u32 before[9], after[9];
-	__u8 old[48], new[48];
-	__u32 at, head, diff;
+	union error_frame *room;
+	__u32 at, head, diff, zero = 0;
+	__u8 *old, *new;
 	__u16 csum;
 
 	if (!p || !q)
 		return 1;
+	/* The stack is small. Nobody makes an error of this packet. */
+	room = bpf_map_lookup_elem(&error, &zero);
+	if (!room)
+		return 1;
+	old = room->b;
+	new = room->b + 48;
 	head = p->family ? 40 : 20;
 	at = p->l4 + 8;
 	if (p->family) {
 		if (bpf_skb_load_bytes(skb, at, old, 48) < 0)
 			return 1;
 	} else {
-		__builtin_memset(old, 0, sizeof(old));
+		__builtin_memset(old, 0, 48);
 		if (bpf_skb_load_bytes(skb, at, old, 28) < 0)
 			return 1;
 	}
-	__builtin_memcpy(new, old, sizeof(new));
+	__builtin_memcpy(new, old, 48);
 	__builtin_memset(before, 0, sizeof(before));
 	__builtin_memset(after, 0, sizeof(after));
 	__builtin_memcpy(before, &p->quoted.src, 32);

@@ -76,6 +76,37 @@ FORCE __u64 lifetime(__u8 protocol, __u8 state)
  * believed. No node takes 2^24 generations in an hour. */
 #define ROUND (3600 * SECOND)
 
+/* About milliseconds. */
+FORCE __u32 ticks(__u64 now)
+{
+	return now >> 20;
+}
+
+/* Loads before it are done before those after it: an atomic operation that returns something is ordered for all. */
+FORCE void fence(void)
+{
+	__u64 nothing = 0;
+
+	(void)__sync_fetch_and_add((volatile __u64 *)&nothing, 1);
+	asm volatile("" : : "r"(&nothing) : "memory");
+}
+
+FORCE int same_key(const struct ct_key *a, const struct ct_key *b)
+{
+	return a->zone == b->zone && a->space == b->space && same(&a->a, &b->a) && same(&a->b, &b->b) && a->aport == b->aport &&
+	       a->bport == b->bport && a->protocol == b->protocol && a->family == b->family;
+}
+
+/* Whether what was read of an entry is of the connection with this key, by which it was found.
+ *
+ * SOUNDNESS: the kernel gives the memory of an entry that is taken out to another one at once, while others still read it.
+ */
+FORCE int still(const struct ct *e, const struct ct_key *key)
+{
+	fence();
+	return same_key(&e->key, key);
+}
+
 FORCE int ended(const struct ct *e, __u64 now)
 {
 	/* Another processor's clock may be ahead. */
@@ -90,15 +121,15 @@ FORCE void count_out(__u32 opener)
 		__sync_fetch_and_add(count, -1);
 }
 
-FORCE void end(struct ct_key *key, struct ct *e)
+FORCE void end(const struct ct_key *key, struct ct *e)
 {
-	__u32 opener = e->opener;
+	struct ct_key alias = e->alias;
+	__u32 opener = e->opener, has_alias = e->has_alias;
 
-	if (e->has_alias) {
-		struct ct_key alias = e->alias;
-
+	if (!still(e, key))
+		return;
+	if (has_alias)
 		bpf_map_delete_elem(&aliases, &alias);
-	}
 	/* Whoever takes it out counts. */
 	if (bpf_map_delete_elem(&connections, key) == 0)
 		count_out(opener);
@@ -106,8 +137,10 @@ FORCE void end(struct ct_key *key, struct ct *e)
 
 static long sweep_one(void *map, struct ct_key *key, struct ct *e, __u64 *now)
 {
+	struct ct_key own = *key;
+
 	if (ended(e, *now))
-		end(key, e);
+		end(&own, e);
 	return 0;
 }
 
@@ -176,12 +209,6 @@ __noinline int pw_count_in(struct pkt *p)
 	return pw_sweep(p) ? DROP_CT_FULL : count_one(p->opener, p->bound);
 }
 
-FORCE int same_key(const struct ct_key *a, const struct ct_key *b)
-{
-	return a->zone == b->zone && a->space == b->space && same(&a->a, &b->a) && same(&a->b, &b->b) && a->aport == b->aport &&
-	       a->bport == b->bport && a->protocol == b->protocol && a->family == b->family;
-}
-
 /* Takes the tuple of the other side; for a masquerade the first port that is free of some. `p->alias.main` becomes the key
  * that was taken, and leads to `p->key`. */
 #define TRIES 16
@@ -190,7 +217,8 @@ FORCE int same_key(const struct ct_key *a, const struct ct_key *b)
 __noinline int pw_take(struct pkt *p, __u32 other_space)
 {
 	struct ct_alias value, *there;
-	struct ct_key key;
+	struct ct_key key, main;
+	struct ct *e;
 
 	if (!p)
 		return -1;
@@ -202,7 +230,15 @@ __noinline int pw_take(struct pkt *p, __u32 other_space)
 	there = bpf_map_lookup_elem(&aliases, &key);
 	if (!there)
 		return -1;
-	return same_key(&there->main, &p->key) ? 0 : 1;
+	main = there->main;
+	if (same_key(&main, &p->key))
+		return 0;
+	/* Whose time is over has nothing any more. Where there is no connection yet, somebody is about to open it. */
+	e = bpf_map_lookup_elem(&connections, &main);
+	if (!e || !ended(e, p->now))
+		return 1;
+	end(&main, e);
+	return !!bpf_map_update_elem(&aliases, &key, &value, BPF_NOEXIST);
 }
 
 __noinline int pw_reserve(struct pkt *p, __u32 other_space, __u32 masquerade)
@@ -231,6 +267,8 @@ __noinline int pw_open(struct pkt *p, __u32 has_alias)
 		return DROP_INVALID;
 	__builtin_memset(&p->init, 0, sizeof(p->init));
 	p->init.seen = p->now;
+	p->init.detour = ticks(p->now);
+	p->init.key = p->key;
 	p->init.orig = p->orig;
 	p->init.trans = p->trans;
 	if (has_alias)

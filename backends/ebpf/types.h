@@ -36,6 +36,7 @@ enum kind {
 	K_KEEP_DST = 16,
 	K_KEEP_SRC = 17,
 	K_REAL = 18,    /* number: zone; the real address of one that is presented */
+	K_SNAT_NET = 19,/* number: what `ranges` has for K_SNAT; the bits in which two prefixes of one length differ */
 };
 
 struct end_key {
@@ -196,19 +197,21 @@ struct decided {
 	__u64 arrival; /* who sent it */
 	__u32 rule[2];
 	__u32 verdict;
-	struct route route; /* its port is the kernel's number of the device, as in the map `devices` */
+	struct route route;
 };
 
+/* Beside the kernel's 48 bytes and the key, what most packets touch is three lines of a cache. */
 struct ct {
 	__u64 seen; /* ns since boot, of the last packet that was let through */
 	__u32 xlat;
 	__u8 state, swapped, has_alias, protocol;
+	__u32 opener;
+	__u32 detour; /* when a packet last came by the VXLAN device: `ticks` */
 	struct decided decided[2]; /* by direction */
+	struct ct_key key;  /* its own */
 	struct tuple orig;  /* as the opener's side sees it */
 	struct tuple trans; /* as the other side does */
 	struct ct_key alias;
-	__u32 opener;
-	__u32 zero;
 };
 
 struct ct_alias {
@@ -280,7 +283,7 @@ enum reason {
 };
 
 /* What cb[0] says of a packet that was let go. */
-enum outcome { SENT_DEVICE = 0x100, SENT_TUNNEL, SENT_NEXT_HOP, ANSWERED, LEFT_ALONE };
+enum outcome { SENT_DEVICE = 0x100, SENT_TUNNEL, SENT_NEXT_HOP, ANSWERED, LEFT_ALONE, SENT_WIRE };
 
 /* A packet on its way through the program. */
 struct pkt {
@@ -291,6 +294,8 @@ struct pkt {
 	__u8 gateway, log_unknown_vni;
 	__u32 underlay; /* 0 IPv4, 1 IPv6 */
 	__u32 bound;
+	__u32 vtep, udp_port; /* the node's, where the underlay is IPv4 */
+	__u32 ecn;
 	/* headers */
 	__u8 eth_dst[6], eth_src[6];
 	__u16 eth_type;
@@ -318,6 +323,7 @@ struct pkt {
 	__u64 now;
 	struct route route;
 	__u32 device; /* what the map `devices` says of the route's */
+	__u32 zero;
 	__u64 arrival;
 	struct decided decided;
 };

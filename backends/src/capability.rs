@@ -91,6 +91,10 @@ pub const NFT: &[Capability] = &[
         "not sent: what is quoted would be what nobody sent; TCP MSS is clamped",
     ),
     stricter("`ct-full` at a stateless gateway", "there are none to bound: nothing is remembered"),
+    exact(
+        "`log` at a stateless gateway",
+        "no packet is known to be a connection's first: any from whoever may open one, up to ten a second per rule and verdict; answers are not logged",
+    ),
     refused("`clients as` for an external through a stateless gateway", ""),
     refused(
         "through a stateless gateway, packets that may open a connection and may answer one, translated in two ways",
@@ -222,7 +226,11 @@ pub const EBPF: &[Capability] = &[
         "two translations that would show one connection's addresses and ports twice to one provider",
         "the later connection is `ct-full` while the earlier lasts",
     ),
-    refused("`clients as` for an external", ""),
+    exact("`clients as` for an external", "prefix by prefix"),
+    refused(
+        "`clients as` for an external on several instances",
+        "senders could not tell whose bucket a reply is in",
+    ),
     refused(
         "two tenants with equal addresses, each presented to the other under one prefix through one node",
         "shared with the nft target",

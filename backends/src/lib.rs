@@ -11,7 +11,7 @@ pub mod names;
 pub mod nft;
 pub mod p4;
 
-pub use artifacts::{Artifact, Bundle, Request, Target, build};
+pub use artifacts::{Artifact, Bundle, Request, Target, Told, build};
 pub use capability::{Capability, Level};
 
 use compiler::Compiled;

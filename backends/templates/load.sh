@@ -4,7 +4,7 @@
 # The program and this folder's maps into the kernel, with bpftool, ip and tc alone. Exit status 0: the generation runs; 2: a step
 # was refused, standard error says which, and what ran before runs on. May be repeated.
 #
-# PARTYWALL_BPF names the folder for what stays, on a BPF file system; /sys/fs/bpf/partywall if it does not.
+# PARTYWALL_BPF names the folder for what stays, on a BPF file system, without a dot in its path; /sys/fs/bpf/partywall if it does not.
 set -u
 
 GENERATION=@GENERATION@
@@ -29,6 +29,9 @@ refused() {
   exit 2
 }
 
+case $pins in
+  *.*) refused "PARTYWALL_BPF names $pins, and the names of pinned programs have no dots: name a folder whose path has none" ;;
+esac
 for tool in bpftool ip tc od awk; do
   command -v "$tool" >/dev/null || refused "$tool is not here"
 done
@@ -156,7 +159,7 @@ done
 
 # The VXLAN device before the maps that name it.
 if ! index_of pwvx >/dev/null; then
-  ip link add name pwvx address "$ROUTER_MAC" type vxlan external dstport "$PORT" nolearning || refused 'the device pwvx was not made'
+  ip link add name pwvx address "$ROUTER_MAC" type vxlan external dstport "$PORT" srcport 32768 60999 nolearning || refused 'the device pwvx was not made'
 fi
 ip link set dev pwvx mtu 65000 addrgenmode none || refused 'the device pwvx was not set up'
 ip link set dev pwvx up || refused 'the device pwvx is not up'
@@ -165,6 +168,13 @@ index=$(index_of pwvx) || refused 'the device pwvx is not there'
 bpftool map update pinned "$staged/devices" key 0 0 0 0 value $(word "$index") || refused 'the map devices was not filled'
 # shellcheck disable=SC2046
 bpftool map update pinned "$staged/ifindexes" key $(word "$index") value 0 0 0 0 || refused 'the map ifindexes was not filled'
+# Where nothing may want IPsec of packets, the program puts them into VXLAN itself: it is told the underlay's device.
+if index=$(index_of "$UNDERLAY") && [ -z "$(ip xfrm policy 2>/dev/null)" ]; then
+  # shellcheck disable=SC2046
+  bpftool map update pinned "$staged/devices" key 1 0 0 0 value $(word "$index") || refused 'the map devices was not filled'
+  # shellcheck disable=SC2046
+  bpftool map update pinned "$staged/ifindexes" key $(word "$index") value 1 0 0 0 || refused 'the map ifindexes was not filled'
+fi
 
 for map in $MAPS; do
   name=${map%%:*}

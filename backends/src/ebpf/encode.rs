@@ -14,7 +14,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The device number of the VXLAN device.
-const FABRIC: u32 = 0;
+pub const FABRIC: u32 = 0;
+/// The device number of the underlay's, where the program may put packets into VXLAN and take them out itself.
+pub const UNDERLAY: u32 = 1;
 /// The numbers of the map `connections`, in `backends/ebpf/maps.h`.
 const CONNECTIONS: u32 = 1_048_576;
 
@@ -82,16 +84,17 @@ impl Images {
         }
     }
 
-    /// A number for what a name stands for.
+    /// A number for what a name stands for: the same in every generation, but where two of many names have one digest.
     fn named(&mut self, log: bool, text: &str) -> u32 {
         let kind: &[u8] = if log { b"log" } else { b"rule" };
-        let number = numbers::digest32(&[kind, text.as_bytes()]);
         let known = if log { &mut self.logs } else { &mut self.rules };
-        let first = known.entry(number).or_insert_with(|| text.to_owned());
-        if first != text {
-            let message = format!("{number:#010x} is the digest of {first:?} and of {text:?}");
-            self.contradictions.push(message);
-        }
+        let digest = |again: u32| match again {
+            0 => numbers::digest32(&[kind, text.as_bytes()]),
+            _ => numbers::digest32(&[kind, text.as_bytes(), &again.to_le_bytes()]),
+        };
+        let free = |number: &u32| *number != 0 && known.get(number).is_none_or(|first| first == text);
+        let number = (0..).map(digest).find(free).unwrap_or_default();
+        known.entry(number).or_insert_with(|| text.to_owned());
         number
     }
 }
@@ -182,8 +185,10 @@ impl Encoder<'_> {
                 _ => None,
             };
         }
-        self.images.put(Map::Ports, Bytes::new().u32(FABRIC), Bytes::new().raw(&[0; 24]));
-        for (port, (name, (kind, vni, _))) in (1u32..).zip(names) {
+        for port in [FABRIC, UNDERLAY] {
+            self.images.put(Map::Ports, Bytes::new().u32(port), Bytes::new().raw(&[0; 24]));
+        }
+        for (port, (name, (kind, vni, _))) in (UNDERLAY + 1..).zip(names) {
             self.ports.insert(name.to_owned(), port);
             let of = |table| number(model.rules.get(table, &[Atom::Device(name.to_owned())]));
             let value = Bytes::new()
@@ -486,6 +491,17 @@ impl Encoder<'_> {
 
     fn translations(&mut self) {
         let model = self.model;
+        // Prefixes by the bits in which they differ: both have one length, and hosts keep theirs.
+        let nets = [Table::SnatNet4, Table::SnatNet6].into_iter().flat_map(|t| rows(&model.rules, t));
+        for ((key, value), number) in nets.zip(1..) {
+            if let ([Atom::Mark(xlat), Atom::Address(f, lo, hi)], Some(Atom::Address(_, to, _))) =
+                (key, value)
+            {
+                self.images.range(EndKind::Snat, *f, *xlat, (*lo, *hi), number);
+                let key = Bytes::new().end(EndKind::SnatNet, *f, number, 0);
+                self.images.put(Map::Translations, key, Bytes::new().addr(*f, lo ^ to));
+            }
+        }
         let mut put = |kind: EndKind, family: Family, xlat: u32, at: u128, value: u128| {
             // Whether something is left as it is holds for both families.
             let key = Bytes::new().end(kind, family, xlat, at);

@@ -7,7 +7,7 @@ pub mod live;
 pub mod schema;
 mod services;
 
-pub use encode::{Attached, Images, encode};
+pub use encode::{Attached, FABRIC, Images, UNDERLAY, encode};
 pub use files::{Device, DeviceKind, Listing, MapEntry, Underlay};
 
 /// The program, compiled ahead of time from `backends/ebpf` by `build.sh` there.

@@ -134,6 +134,7 @@ pub enum EndKind {
     KeepDestination = 16,
     KeepSource = 17,
     Real = 18,
+    SnatNet = 19,
 }
 
 /// Kinds of a pair's services.
