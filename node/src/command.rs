@@ -2,9 +2,9 @@
 
 use crate::error::NodeError;
 use serde_json::Value;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// What a program did.
@@ -23,6 +23,18 @@ fn path() -> OsString {
     }
     path.push("/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin");
     path
+}
+
+/// Where a program is, by a search as the shell's. Started by its path, it comes without a copy of this process, whose memory may
+/// be large.
+fn found(program: &str, path: &OsStr) -> PathBuf {
+    let runs = |file: &PathBuf| {
+        use std::os::unix::fs::PermissionsExt as _;
+        file.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+    };
+    let mut all = std::env::split_paths(path).map(|folder| folder.join(program));
+    // Not found: as it was given, so that starting it says so.
+    all.find(runs).unwrap_or_else(|| PathBuf::from(program))
 }
 
 fn package(program: &str) -> &'static str {
@@ -45,10 +57,11 @@ pub(crate) fn run(
 ) -> Result<Ran, NodeError> {
     let cannot =
         |source| NodeError::Spawn { command: shown(program, args), package: package(program), source };
-    let mut command = Command::new(program);
+    let path = path();
+    let mut command = Command::new(found(program, &path));
     command
         .args(args)
-        .env("PATH", path())
+        .env("PATH", &path)
         .env("LC_ALL", "C")
         .stdin(stdin.map_or_else(Stdio::null, Stdio::from))
         .stdout(Stdio::piped())

@@ -9,6 +9,7 @@ mod error;
 pub mod generation;
 pub mod install;
 pub mod lab;
+mod memo;
 mod retire;
 pub mod state;
 pub mod status;

@@ -1,6 +1,7 @@
-//! A node of the eBPF target: installed, shown, compared, taken back, gone over to and from the nft target, with real packets.
+//! A node of the eBPF target: installed, shown, compared, taken back, started again, with real packets.
 
 #[path = "ebpf_node/ground.rs"]
+#[expect(dead_code, reason = "each test uses a part")]
 mod ground;
 #[path = "lab/support.rs"]
 #[expect(dead_code, reason = "each test uses a part")]
@@ -13,41 +14,42 @@ mod support;
 #[expect(dead_code, reason = "each test uses a part")]
 mod traffic;
 
-use ground::{Ground, build, ready, tcp, with_sometimes, without};
+use ground::{Ground, SOMETIMES, both, on_a_node, tcp, with_sometimes};
 use lab_support::Fleet;
-use pair::{ALWAYS, B, Workload, workloads};
+use pair::{ALWAYS, B, Workload};
 use partywall_node::generation::Target;
 use partywall_node::install;
 use partywall_node::status::status;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use support::{alone, sh};
-use traffic::{Stream, Tally, flooded};
+use support::sh;
+use traffic::Stream;
 
-const SOMETIMES: u16 = ground::SOMETIMES;
+fn one() -> [(Fleet, String); 1] {
+    [(Fleet::Ebpf, with_sometimes())]
+}
+
+/// Whether an address answers a workload.
+fn answers(workload: &Workload, address: &str) -> bool {
+    workload.enter(|| {
+        let ping = std::process::Command::new("ping").args(["-c1", "-W1", address]).output();
+        ping.unwrap().status.success()
+    })
+}
 
 #[test]
 fn a_generation_is_installed_again_and_taken_back() {
-    if !ready("eBPF apply") {
-        return;
-    }
-    let built = tempfile::tempdir().unwrap();
-    let one = build(built.path(), "one", &with_sometimes(), Fleet::Ebpf);
-    let two = build(built.path(), "two", &without(), Fleet::Ebpf);
-    assert_eq!(one.target, Target::Ebpf);
-    alone(|| {
-        let (a, b) = workloads();
-        let ground = Ground::new("again");
-        let state = &ground.state;
-        let first = install::apply(state, Some(&one), &mut |_| {}).unwrap();
-        assert!(first.changed && first.left.is_empty() && first.mended.is_empty(), "{first:#?}");
-        assert!(install::audit(state).unwrap().clean, "{}", install::audit(state).unwrap().text());
-        assert!(tcp(&a, &b, ALWAYS) && tcp(&a, &b, SOMETIMES) && !tcp(&a, &b, 4000));
+    on_a_node("eBPF apply", &both(), |scene| {
+        let (state, one) = (scene.state(), &scene.of[0]);
+        assert_eq!(one.target, Target::Ebpf);
+        let first = scene.apply(0);
+        assert!(first.changed && first.mended.is_empty(), "{first:#?}");
+        assert!(scene.tcp(ALWAYS) && scene.tcp(SOMETIMES) && !scene.tcp(4000));
         // The same again changes nothing.
-        let before = ground.kernel();
-        let again = install::apply(state, Some(&one), &mut |_| {}).unwrap();
-        assert!(!again.changed && again.mended.is_empty() && again.left.is_empty(), "{again:#?}");
-        assert_eq!(ground.kernel(), before);
+        let before = scene.ground.kernel();
+        let again = scene.apply(0);
+        assert!(!again.changed && again.mended.is_empty(), "{again:#?}");
+        assert_eq!(scene.ground.kernel(), before);
         let shown = status(state).unwrap();
         assert!(shown.ok(), "{}", shown.text());
         let count =
@@ -56,35 +58,56 @@ fn a_generation_is_installed_again_and_taken_back() {
         let drops: u64 = shown.drops.iter().map(|d| d.packets).sum();
         assert!(drops > 0, "{}", shown.text());
         // Another one, and back.
-        let other = install::apply(state, Some(&two), &mut |_| {}).unwrap();
-        assert!(other.changed && other.left.is_empty(), "{other:#?}");
-        assert!(tcp(&a, &b, ALWAYS) && !tcp(&a, &b, SOMETIMES));
-        assert!(install::audit(state).unwrap().clean, "{}", install::audit(state).unwrap().text());
+        assert!(scene.apply(1).changed);
+        assert!(scene.tcp(ALWAYS) && !scene.tcp(SOMETIMES));
         let back = install::rollback(state, &mut |_| {}).unwrap();
         assert!(back.changed && back.left.is_empty() && back.entry.id == one.id, "{back:#?}");
-        assert!(tcp(&a, &b, SOMETIMES));
-        assert!(install::audit(state).unwrap().clean, "{}", install::audit(state).unwrap().text());
+        assert!(scene.tcp(SOMETIMES));
+        scene.clean();
+    });
+}
+
+/// After a reboot the BPF file system is empty and nothing is attached; the record is there.
+#[test]
+fn after_a_reboot_workloads_are_closed_until_the_generation_is_installed_again() {
+    on_a_node("eBPF reboot", &both(), |scene| {
+        let state = scene.state();
+        scene.apply(1);
+        scene.apply(0);
+        assert!(scene.tcp(SOMETIMES));
+        scene.ground.clear();
+        sh(
+            "nft flush ruleset; for d in tap-a tap-b; do ip address flush dev $d; ip link set dev $d address 02:00:00:00:77:77; done",
+        );
+        let shown = status(state).unwrap();
+        assert!(!shown.ok() && shown.kernel.is_none(), "{}", shown.text());
+        let found = install::audit(state).unwrap();
+        assert!(found.differences.len() == 1 && !found.clean, "{}", found.text());
+        // Nothing is between them, and the machine is no router without its generation.
+        assert!(!scene.tcp(ALWAYS) && !scene.tcp(SOMETIMES) && !answers(&scene.a, "169.254.1.1"));
+        // As the unit does.
+        let done = install::apply(state, None, &mut |_| {}).unwrap();
+        assert!(done.changed && done.left.is_empty() && done.entry.id == scene.of[0].id, "{done:#?}");
+        scene.clean();
+        assert!(status(state).unwrap().ok());
+        assert!(scene.tcp(ALWAYS) && scene.tcp(SOMETIMES) && !scene.tcp(4000));
+        // The way back is still known.
+        let back = install::rollback(state, &mut |_| {}).unwrap();
+        assert!(back.left.is_empty() && back.entry.id == scene.of[1].id, "{back:#?}");
+        assert!(scene.tcp(ALWAYS) && !scene.tcp(SOMETIMES));
     });
 }
 
 #[test]
 fn what_is_denied_is_cut_and_the_rest_goes_on() {
-    if !ready("eBPF revocation") {
-        return;
-    }
-    let built = tempfile::tempdir().unwrap();
-    let one = build(built.path(), "one", &with_sometimes(), Fleet::Ebpf);
-    let two = build(built.path(), "two", &without(), Fleet::Ebpf);
-    alone(|| {
-        let (a, b) = workloads();
-        let ground = Ground::new("cut");
-        let state = &ground.state;
-        install::apply(state, Some(&one), &mut |_| {}).unwrap();
-        let (revoked, other) = (Stream::open(&a, &b, SOMETIMES), Stream::open(&a, &b, ALWAYS));
+    on_a_node("eBPF revocation", &both(), |scene| {
+        scene.apply(0);
+        let (a, b) = (&scene.a, &scene.b);
+        let (revoked, other) = (Stream::open(a, b, SOMETIMES), Stream::open(a, b, ALWAYS));
         std::thread::sleep(Duration::from_millis(300));
         let count = |stream: &Stream| stream.arrived.load(Ordering::Relaxed);
         assert!(count(&revoked) > 0 && count(&other) > 0);
-        install::apply(state, Some(&two), &mut |_| {}).unwrap();
+        scene.apply(1);
         let (cut, on) = (count(&revoked), count(&other));
         std::thread::sleep(Duration::from_secs(2));
         assert_eq!(count(&revoked), cut, "a revoked connection goes on");
@@ -94,86 +117,36 @@ fn what_is_denied_is_cut_and_the_rest_goes_on() {
     });
 }
 
-/// Nft to eBPF and back under packets: nothing denied arrives at any moment. Both workloads are on this node, so that nothing
-/// need be lost either.
-#[test]
-fn a_node_goes_over_to_the_other_target_and_back() {
-    if !ready("change of target") {
-        return;
-    }
-    let built = tempfile::tempdir().unwrap();
-    let nft = build(built.path(), "nft", &with_sometimes(), Fleet::Nft);
-    let ebpf = build(built.path(), "ebpf", &with_sometimes(), Fleet::Ebpf);
-    alone(|| {
-        let (a, b) = workloads();
-        let ground = Ground::new("over");
-        let state = &ground.state;
-        install::apply(state, Some(&nft), &mut |_| {}).unwrap();
-        let tally = Tally::default();
-        flooded(&a, &b, Duration::from_millis(1), &tally, || {
-            for _ in 0..3 {
-                let to = install::apply(state, Some(&ebpf), &mut |_| {}).unwrap();
-                assert!(to.changed && to.left.is_empty() && to.mended.is_empty(), "{to:#?}");
-                assert!(!sh("nft list tables").contains("inet partywall\n"), "{}", sh("nft list tables"));
-                assert!(!sh("ip -4 rule show; ip -6 rule show").contains("proto 87"));
-                assert!(install::audit(state).unwrap().clean, "{}", install::audit(state).unwrap().text());
-                assert!(tcp(&a, &b, SOMETIMES) && !tcp(&a, &b, 4000));
-                let to = install::rollback(state, &mut |_| {}).unwrap();
-                assert!(to.changed && to.left.is_empty(), "{to:#?}");
-                assert!(install::audit(state).unwrap().clean, "{}", install::audit(state).unwrap().text());
-                assert!(!ground.pins().join("maps").exists() && !sh("ip link show").contains("pwvx"));
-                assert!(tcp(&a, &b, SOMETIMES) && !tcp(&a, &b, 4000));
-            }
-        });
-        let [sent, allowed, denied] =
-            [&tally.sent, &tally.allowed, &tally.denied].map(|n| n.load(Ordering::Relaxed));
-        println!(
-            "6 changes of target, {sent} packets each way to judge: {allowed} allowed arrived, {denied} denied"
-        );
-        assert_eq!(denied, 0, "delivered");
-        assert!(sent > 500, "{sent}");
-        assert_eq!(sent - allowed, 0, "lost");
-    });
-}
-
 /// The loader of nodes without partywall, before and after it, and programs attached by filters.
 #[test]
 fn load_sh_and_apply_take_over_from_each_other() {
-    if !ready("load.sh") {
-        return;
-    }
-    let built = tempfile::tempdir().unwrap();
-    let one = build(built.path(), "one", &with_sometimes(), Fleet::Ebpf);
-    let two = build(built.path(), "two", &without(), Fleet::Ebpf);
-    alone(|| {
-        let (a, b) = workloads();
+    on_a_node("load.sh", &both(), |scene| {
         for clsact in [false, true] {
             let ground = Ground::hooked("loadsh", clsact);
             let state = &ground.state;
-            let script = |name: &str| {
-                sh(&format!(
-                    "PARTYWALL_BPF={} sh {}/{name}/n1/ebpf/load.sh",
-                    ground.pins().display(),
-                    built.path().display()
-                ))
+            let script = |number: usize| {
+                let (pins, folder) = (ground.pins().display(), scene.folder(number));
+                sh(&format!("PARTYWALL_BPF={pins} sh {}/n1/ebpf/load.sh", folder.display()))
             };
-            script("one");
-            assert!(tcp(&a, &b, SOMETIMES));
-            let taken = install::apply(state, Some(&one), &mut |_| {}).unwrap();
-            assert!(!taken.changed && taken.left.is_empty(), "{taken:#?}");
-            assert!(install::audit(state).unwrap().clean, "{}", install::audit(state).unwrap().text());
-            script("two");
-            assert!(tcp(&a, &b, ALWAYS) && !tcp(&a, &b, SOMETIMES));
+            let apply = |number: usize| {
+                let done = install::apply(state, Some(&scene.of[number]), &mut |_| {}).unwrap();
+                assert!(done.left.is_empty(), "{done:#?}");
+                let report = install::audit(state).unwrap();
+                assert!(report.clean, "{}", report.text());
+                done
+            };
+            script(0);
+            assert!(scene.tcp(SOMETIMES));
+            assert!(!apply(0).changed);
+            script(1);
+            assert!(scene.tcp(ALWAYS) && !scene.tcp(SOMETIMES));
             assert!(!status(state).unwrap().ok());
-            let taken = install::apply(state, Some(&two), &mut |_| {}).unwrap();
-            assert!(taken.left.is_empty(), "{taken:#?}");
+            apply(1);
             let filters = sh("tc filter show dev tap-a ingress");
             assert_eq!(filters.contains("pw_workload"), clsact, "{filters}");
-            assert!(install::audit(state).unwrap().clean, "{}", install::audit(state).unwrap().text());
             assert!(status(state).unwrap().ok());
-            install::apply(state, Some(&one), &mut |_| {}).unwrap();
-            assert!(tcp(&a, &b, SOMETIMES));
-            assert!(install::audit(state).unwrap().clean, "{}", install::audit(state).unwrap().text());
+            apply(0);
+            assert!(scene.tcp(SOMETIMES));
             ground.clear();
         }
     });
@@ -182,60 +155,34 @@ fn load_sh_and_apply_take_over_from_each_other() {
 /// Workloads that leave stay closed, those that come are taken in, and what is gone leaves nothing.
 #[test]
 fn devices_come_and_go() {
-    if !ready("devices") {
-        return;
-    }
-    let built = tempfile::tempdir().unwrap();
-    let one = build(built.path(), "one", &with_sometimes(), Fleet::Ebpf);
-    let left = build(
-        built.path(),
-        "left",
-        &with_sometimes().replace("on n1 dev tap-b", "on n2 dev tap-b"),
-        Fleet::Ebpf,
-    );
-    alone(|| {
-        let (a, b) = workloads();
-        let ground = Ground::new("come");
-        let state = &ground.state;
-        install::apply(state, Some(&one), &mut |_| {}).unwrap();
-        assert!(tcp(&a, &b, ALWAYS));
-        install::apply(state, Some(&left), &mut |_| {}).unwrap();
-        assert!(install::audit(state).unwrap().clean, "{}", install::audit(state).unwrap().text());
+    let left = with_sometimes().replace("on n1 dev tap-b", "on n2 dev tap-b");
+    on_a_node("devices", &[(Fleet::Ebpf, with_sometimes()), (Fleet::Ebpf, left)], |mut scene| {
+        scene.apply(0);
+        assert!(scene.tcp(ALWAYS));
+        scene.apply(1);
         // Its workload reaches neither another one nor the machine.
         sh("ip address add 203.0.113.1/24 dev eth0; sysctl -qw net.ipv4.ip_forward=1");
-        let ping = |to: &str| {
-            b.enter(|| {
-                std::process::Command::new("ping").args(["-c1", "-W1", to]).output().unwrap().status.success()
-            })
-        };
-        assert!(!tcp(&b, &a, ALWAYS) && !ping("203.0.113.1") && !ping("192.0.2.11"));
-        install::apply(state, Some(&one), &mut |_| {}).unwrap();
-        assert!(tcp(&a, &b, ALWAYS) && !ping("203.0.113.1"));
+        assert!(!tcp(&scene.b, &scene.a, ALWAYS));
+        assert!(!answers(&scene.b, "203.0.113.1") && !answers(&scene.b, "192.0.2.11"));
+        scene.apply(0);
+        assert!(scene.tcp(ALWAYS) && !answers(&scene.b, "203.0.113.1"));
         // Gone, and there again under another number.
-        drop(b);
+        scene.b = Workload::new("tap-again", "02:00:00:00:01:06", B);
         let until = Instant::now() + Duration::from_secs(5);
         while sh("ip -o link show").contains("tap-b") {
             assert!(Instant::now() < until);
             std::thread::sleep(Duration::from_millis(20));
         }
-        let gone = install::apply(state, None, &mut |_| {}).unwrap();
+        let again = |scene: &ground::Scene| install::apply(scene.state(), None, &mut |_| {}).unwrap();
+        let gone = again(&scene);
         assert!(gone.notes.iter().any(|n| n.contains("tap-b")) && !gone.stuck(), "{gone:#?}");
-        let b = Workload::new("tap-b", "02:00:00:00:01:06", B);
+        sh("ip link set dev tap-again down; ip link set dev tap-again name tap-b up");
         // Before it is taken in it is closed by its name.
-        assert!(!tcp(&b, &a, ALWAYS));
-        let until_taken = b.enter(|| {
-            std::process::Command::new("ping")
-                .args(["-c1", "-W1", "169.254.1.1"])
-                .output()
-                .unwrap()
-                .status
-                .success()
-        });
-        assert!(!until_taken);
-        let taken = install::apply(state, None, &mut |_| {}).unwrap();
+        assert!(!tcp(&scene.b, &scene.a, ALWAYS) && !answers(&scene.b, "169.254.1.1"));
+        let taken = again(&scene);
         assert!(taken.left.is_empty(), "{taken:#?}");
-        assert!(tcp(&a, &b, ALWAYS));
-        assert!(install::audit(state).unwrap().clean, "{}", install::audit(state).unwrap().text());
+        assert!(scene.tcp(ALWAYS));
+        scene.clean();
     });
 }
 
@@ -262,31 +209,22 @@ fn with_instances_down_a_generation_is_what_build_makes_of_it() {
 /// What `doctor` says of an eBPF node: nothing, until somebody's program comes before.
 #[test]
 fn a_program_before_ours_is_found() {
-    if !ready("eBPF doctor") {
-        return;
-    }
-    let built = tempfile::tempdir().unwrap();
-    let one = build(built.path(), "one", &with_sometimes(), Fleet::Ebpf);
-    alone(|| {
-        let _workloads = workloads();
+    on_a_node("eBPF doctor", &one(), |scene| {
         let nowhere = tempfile::tempdir().unwrap();
         let look = || {
-            let found = partywall_node::doctor::doctor(Some(&one), nowhere.path()).unwrap();
+            let found = partywall_node::doctor::doctor(Some(&scene.of[0]), nowhere.path()).unwrap();
             found.findings.into_iter().filter(|f| f.subject == "program").collect::<Vec<_>>()
         };
         assert!(look().is_empty(), "{:?}", look());
-        let ground = Ground::new("doctor");
-        install::apply(&ground.state, Some(&one), &mut |_| {}).unwrap();
+        scene.apply(0);
         assert!(look().is_empty(), "{:?}", look());
-        let object = &one.program().unwrap().listing.object;
-        let base = partywall_node::ebpf::base::Base::current(ground.pins(), object).unwrap().unwrap();
         let ifindex: u32 = sh("ip -o link show dev tap-a").split(':').next().unwrap().parse().unwrap();
         // A program of the same kind under another name.
         let other = ground::other_program();
         let link = partywall_node::ebpf::tcx::first(&other, ifindex).unwrap();
         let found = look();
         assert!(found.len() == 1 && found[0].message.contains("tap-a"), "{found:?}");
-        drop((link, base));
+        drop(link);
         assert!(look().is_empty());
     });
 }

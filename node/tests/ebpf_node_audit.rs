@@ -8,7 +8,6 @@ mod ground;
 #[expect(dead_code, reason = "each test uses a part")]
 mod lab_support;
 #[path = "node/pair.rs"]
-#[expect(dead_code, reason = "each test uses a part")]
 mod pair;
 #[path = "node/support.rs"]
 mod support;
@@ -188,7 +187,7 @@ fn each_of_many_changes_on_a_compute_node_is_named_and_mended() {
         node.change("ip link set dev pwvx mtu 1500", &["pwvx MTU"], None);
         node.change("ip link set dev pwvx address 02:00:00:00:99:98", &["pwvx MAC"], None);
         node.change("ip link delete dev pwvx", &["device pwvx"], None);
-        node.change("ip link delete dev pwvx; ip link add name pwvx type vxlan external dstport 4790 nolearning; ip link set pwvx up", &["pwvx vxlan port", "pwvx MAC", "pwvx MTU", "pwvx ingress", "map entry devices", "map entry ifindexes", "expected `00000000`"], None);
+        node.change("ip link delete dev pwvx; ip link add name pwvx type vxlan external dstport 4790 srcport 32768 60999 nolearning; ip link set pwvx up", &["pwvx vxlan port", "pwvx MAC", "pwvx MTU", "pwvx ingress", "map entry devices", "map entry ifindexes", "expected `00000000`"], None);
         node.change("nft flush chain inet partywall_closed closed", &["partywall_closed"], None);
         node.change("nft delete table arp partywall_closed", &["partywall_closed"], None);
         node.change("nft add table inet partywall", &["target nft"], None);

@@ -15,7 +15,7 @@ mod support;
 #[expect(dead_code, reason = "each test uses a part")]
 mod traffic;
 
-use ground::{Ground, build, ready};
+use ground::{Ground, build, ready, underlay};
 use lab_support::Fleet;
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 use pair::{A, ALWAYS, Workload, project, workloads};
@@ -24,7 +24,7 @@ use partywall_node::install;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use support::{alone, sh};
+use support::alone;
 use traffic::overrun;
 
 /// Allowed under the first generation alone, and under the second alone.
@@ -91,15 +91,7 @@ fn switched_every_millisecond_no_packet_meets_a_mix_and_none_is_lost() {
     alone(|| {
         let (a, _b) = workloads();
         // The other nodes: both VTEPs, reached by the underlay.
-        sh("ip link delete dev eth0");
-        let far = Workload::new("eth0", "02:00:00:00:02:12", C);
-        far.enter(|| {
-            sh("ip address flush dev eth0; ip address add 192.0.2.12/24 dev eth0; ip address add 192.0.2.13/24 dev eth0")
-        });
-        sh("ip address add 192.0.2.11/24 dev eth0");
-        for vtep in VTEPS {
-            sh(&format!("ip neighbour replace {vtep} lladdr 02:00:00:00:02:12 dev eth0 nud permanent"));
-        }
+        let far = underlay(&VTEPS);
         let ground = Ground::new("flip");
         let state = &ground.state;
         let done = install::apply(state, Some(&first), &mut |_| {}).unwrap();

@@ -3,6 +3,8 @@
 
 #[path = "node/child.rs"]
 mod child;
+#[path = "node/kills.rs"]
+mod kills;
 #[path = "lab/support.rs"]
 #[expect(dead_code, reason = "each test uses a part")]
 mod lab_support;
@@ -11,9 +13,11 @@ mod pair;
 #[path = "node/support.rs"]
 mod support;
 #[path = "node/traffic.rs"]
+#[expect(dead_code, reason = "each test uses a part")]
 mod traffic;
 
-use child::{Child, deadly};
+use child::{Call, Child, deadly};
+use kills::{Kills, stride};
 use pair::{ALWAYS, B, Workload, project, workloads};
 use partywall_node::NodeError;
 use partywall_node::audit::audit;
@@ -75,84 +79,39 @@ fn child_that_applies() {
     child::applies();
 }
 
-/// Every step: of the library, and each call of a tool by `apply.sh`, before it and after it. All of them take minutes;
-/// `PARTYWALL_FAULTS=all` runs them, without it each fifth.
-#[test]
-fn killed_at_every_step_the_next_call_finishes_and_nothing_denied_arrives() {
-    if !able("kills") {
+/// Every step: of the library, and each call of a tool by `apply.sh`, before it and after it.
+fn killed_everywhere(test: &str, call: Call) {
+    if !able(test) {
         return;
     }
-    let stride = if std::env::var("PARTYWALL_FAULTS").is_ok_and(|v| v == "all") { 1 } else { 5 };
     let built = tempfile::tempdir().unwrap();
     let (one, two) = (build(built.path(), "one", &with_sometimes()), build(built.path(), "two", &without()));
     let kept = tempfile::tempdir().unwrap();
-    let tools = tempfile::tempdir().unwrap();
-    deadly(tools.path(), &["nft", "ip", "bridge"]);
-    let set = |name: &str, value: &str| std::fs::write(tools.path().join(name), value).unwrap();
     alone(|| {
         let (a, b) = workloads();
         let state = State::new(kept.path());
         apply(&state, &one);
-        let tally = Tally::default();
-        let mut tried = 0;
-        flooded(&a, &b, Duration::from_millis(2), &tally, || {
-            let mut after_kill = |child: Child<'_>| {
-                tried += 1;
-                let ended = child.run();
-                // Whichever it is, it is whole: the maps lead to its chains and nothing else.
-                let which = running([&one, &two]);
-                let next = apply(&state, &two);
-                assert!(!next.stuck() && next.left.is_empty(), "{next:#?}");
-                assert_eq!(running([&one, &two]), 1);
-                let report = audit(&two, &[]).unwrap();
-                assert!(report.clean, "killed with {which} running: {}", report.text());
-                let record = state.read().unwrap();
-                assert_eq!(record.current.unwrap().id, two.id);
-                assert!(record.pending.is_none());
-                apply(&state, &one);
-                ended
-            };
-            let child = |tools: Option<&'static Path>, step| Child {
-                dir: Box::leak(built.path().join("two").into_boxed_path()),
-                state: Box::leak(kept.path().to_owned().into_boxed_path()),
-                tools,
-                step,
-                pins: None,
-            };
-            let mut step = 1;
-            while !after_kill(child(None, step)) {
-                step += 1;
-            }
-            assert!(step > 6, "{step}");
-            let wrapped: &'static Path = Box::leak(tools.path().to_owned().into_boxed_path());
-            for before in [true, false] {
-                if before {
-                    set("before", "");
-                } else {
-                    std::fs::remove_file(tools.path().join("before")).unwrap();
-                }
-                let mut call = 1;
-                loop {
-                    set("count", "0");
-                    set("fatal", &call.to_string());
-                    if after_kill(child(Some(wrapped), 0)) {
-                        break;
-                    }
-                    call += stride;
-                }
-                assert!(call > 40, "only {call} calls of tools");
-            }
-        });
-        let [sent, allowed, denied] =
-            [&tally.sent, &tally.allowed, &tally.denied].map(|n| n.load(Ordering::Relaxed));
-        println!(
-            "{tried} kills, {sent} packets each way to judge: {allowed} allowed arrived, {denied} denied"
-        );
-        assert_eq!(denied, 0, "delivered");
-        assert!(sent > 500 && allowed > 0, "{sent} {allowed}");
-        // A call killed after its flip has the new generation run, under which these pass as well.
-        assert_eq!(sent - allowed, 0, "allowed packets were lost");
+        let kills = Kills {
+            state: &state,
+            of: [&one, &two],
+            dir: built.path().join("two"),
+            pins: None,
+            running: &|| running([&one, &two]),
+            tools: &["nft", "ip", "bridge"],
+            stride: stride(3),
+        };
+        kills.under_traffic(&a, &b, call);
     });
+}
+
+#[test]
+fn killed_at_every_step_the_next_call_finishes_and_nothing_denied_arrives() {
+    killed_everywhere("kills", Call::Apply);
+}
+
+#[test]
+fn a_rollback_is_killed_at_every_step() {
+    killed_everywhere("kills of rollback", Call::Rollback);
 }
 
 /// A node whose policy allows what another one, not yet installed, denies.
@@ -322,8 +281,14 @@ fn the_script_of_a_killed_call_is_waited_for() {
         let state = State::new(kept.path());
         apply(&state, &one);
         let two_dir = built.path().join("two");
-        let child =
-            Child { dir: &two_dir, state: kept.path(), tools: Some(tools.path()), step: 0, pins: None };
+        let child = Child {
+            dir: &two_dir,
+            state: kept.path(),
+            tools: Some(tools.path()),
+            step: 0,
+            pins: None,
+            call: Call::Apply,
+        };
         for calls in [4, 12, 20] {
             std::fs::write(tools.path().join("count"), "0").unwrap();
             let mut running_child =

@@ -11,6 +11,8 @@
     reason = "a test that fails says where"
 )]
 
+#[path = "../../tests/differential/boundaries.rs"]
+mod boundaries;
 #[path = "injection/cases.rs"]
 mod cases;
 #[path = "injection/frames.rs"]

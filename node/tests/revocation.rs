@@ -115,7 +115,11 @@ fn reloads_neither_lose_nor_leak() {
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     for (folder, n) in folders.iter().zip([1, 2]) {
         support::build(&one(&text(n)), folder.path());
-        let stage = std::fs::read_to_string(folder.path().join("c1/nft/stage.nft")).unwrap();
+        // On eBPF nodes intervals are classes of ports, in maps.
+        let Ok(stage) = std::fs::read_to_string(folder.path().join("c1/nft/stage.nft")) else {
+            assert!(g.ebpf("c1"));
+            continue;
+        };
         let elements = stage.lines().filter(|l| l.contains(" . 17 . 1024-65535 : ")).count();
         assert!(elements >= usize::from(RANGES), "{elements} interval elements");
     }
@@ -139,6 +143,8 @@ fn reloads_neither_lose_nor_leak() {
     let (open, shut) = (frames(9_001, 10_005), frames(9_002, 10_000));
     let from = g.host("web-1");
     assert!(from != place);
+    // `load.sh` takes seconds beside a flood.
+    let reloads = if g.ebpf("c1") || g.ebpf("c3") { RELOADS / 10 } else { RELOADS };
     let stop = AtomicBool::new(false);
     let (sent, lasted) = std::thread::scope(|scope| {
         let flood = scope.spawn(|| {
@@ -154,7 +160,7 @@ fn reloads_neither_lose_nor_leak() {
         });
         let begun = Instant::now();
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            for n in 0..RELOADS {
+            for n in 0..reloads {
                 // Each node's next generation, the two of them in turn.
                 let (node, folder) = ([("c1"), ("c3")][n as usize % 2], &folders[(n as usize / 2 + 1) % 2]);
                 g.lab.apply(&g.p.compiled, g.node(node), folder.path()).unwrap();
@@ -169,7 +175,7 @@ fn reloads_neither_lose_nor_leak() {
     std::thread::sleep(Duration::from_millis(500));
     let (got, leaked) = (counted("allowed"), counted("denied"));
     println!(
-        "{RELOADS} reloads in {lasted:?}: {sent} allowed, {sent} denied, {leaked} leaked, {} lost",
+        "{reloads} reloads in {lasted:?}: {sent} allowed, {sent} denied, {leaked} leaked, {} lost",
         sent - got
     );
     assert!(sent > 100_000, "{sent}");

@@ -13,7 +13,7 @@ pub(crate) use snapshot::Snapshot;
 
 use crate::ebpf::bring::Place;
 use crate::error::NodeError;
-use crate::generation::{Devices, Generation};
+use crate::generation::{Devices, Generation, Switch};
 use crate::state::Entry;
 use compare::Comparison;
 use serde::Serialize;
@@ -31,6 +31,12 @@ pub struct Audit {
     pub clean: bool,
     /// Sorted by kind and name.
     pub differences: Vec<Difference>,
+    /// What answers admit beyond what the policy lets open a connection, where no state tells them from what only looks like them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub admits: Vec<String>,
+    /// Of a switch: how many entries its files hold. Nothing that runs was compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entries: Option<usize>,
 }
 
 impl Audit {
@@ -43,6 +49,25 @@ impl Audit {
             build: entry.build,
             clean: differences.is_empty(),
             differences,
+            admits: generation.admits(),
+            entries: None,
+        }
+    }
+
+    /// What can be said of a switch without asking it: that its files are whole, and what they admit.
+    #[must_use]
+    pub fn of_switch(switch: Switch) -> Self {
+        let Switch { node, build, digest, entries, admits } = switch;
+        let differences = Vec::new();
+        Self {
+            format_version: "1.0",
+            node,
+            generation: digest,
+            build,
+            clean: true,
+            differences,
+            admits,
+            entries: Some(entries),
         }
     }
 
@@ -53,7 +78,18 @@ impl Audit {
         for d in &self.differences {
             let _ = writeln!(out, "{d}");
         }
+        for admitted in &self.admits {
+            let _ = writeln!(out, "{}: admits {admitted}", self.node);
+        }
         let short = self.generation.get(..8).unwrap_or_default();
+        if let Some(entries) = self.entries {
+            let _ = writeln!(
+                out,
+                "{}: the files of generation {short} are whole, with {entries} entries; what the switch has is for its controller to compare",
+                self.node
+            );
+            return out;
+        }
         let _ = match self.differences.len() {
             0 => writeln!(out, "{}: as generation {short} has it", self.node),
             1 => writeln!(out, "{}: 1 difference from generation {short}", self.node),
@@ -95,7 +131,7 @@ pub fn audit_at(generation: &Generation, older: &[Generation], place: &Place) ->
     }
     // Side by side: this thread is the one inside the namespace that is asked about.
     let (live, expected) = std::thread::scope(|scope| {
-        let expected = scope.spawn(|| scratch::install(generation, &suffix, slot));
+        let expected = scope.spawn(|| scratch::expected(generation, &suffix, slot));
         let live = Snapshot::take(&devices);
         (live, expected.join().unwrap_or(Err(NodeError::Worker)))
     });

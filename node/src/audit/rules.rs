@@ -137,12 +137,9 @@ fn braces(text: &str) -> Option<(&str, &str, &str)> {
 /// The slot and the suffix of the generation that runs, read as `apply.sh` reads them.
 pub(crate) fn running(snapshot: &Snapshot) -> Option<(u8, String)> {
     let flip = snapshot.chains.get("inet partywall flip_raw")?;
-    let slot = [(0, "meta mark set 0x00000000"), (1, "meta mark set 0x00000001")]
+    [(0, "meta mark set 0x00000000 goto raw_"), (1, "meta mark set 0x00000001 goto raw_")]
         .into_iter()
-        .find(|(_, text)| flip.iter().any(|rule| rule.contains(text)))?
-        .0;
-    let key = format!("inet partywall slot_decide {{ 0x0000000{slot} }}");
-    let target = snapshot.get(Kind::Element, &key)?;
-    let suffix = target.strip_prefix("goto decide_")?;
-    Some((slot, suffix.to_owned()))
+        .find_map(|(slot, text)| {
+            Some((slot, flip.iter().find_map(|rule| rule.strip_prefix(text))?.to_owned()))
+        })
 }

@@ -7,9 +7,11 @@ use super::snapshot::Snapshot;
 use crate::command;
 use crate::error::NodeError;
 use crate::generation::{Devices, Generation, SCRIPT};
+use crate::memo::Memo;
 use nix::sched::{CloneFlags, unshare};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 /// The state that a generation brings about.
 pub(super) struct Expected {
@@ -18,11 +20,20 @@ pub(super) struct Expected {
     pub settings: BTreeMap<String, String>,
 }
 
+/// What a generation brings about under `suffix` and in `slot`. A call that mends compares several times with the same.
+///
+/// # Errors
+/// As [`install`].
+pub(super) fn expected(generation: &Generation, suffix: &str, slot: u8) -> Result<Arc<Expected>, NodeError> {
+    static KNOWN: Memo<(String, String, u8), Expected> = Memo::new();
+    KNOWN.get((generation.id.clone(), suffix.to_owned(), slot), || install(generation, suffix, slot))
+}
+
 /// Installs a generation in a network namespace of its own, under `suffix` and in `slot`.
 ///
 /// # Errors
 /// No namespace or stand-in can be made, or the generation is refused even here.
-pub(super) fn install(generation: &Generation, suffix: &str, slot: u8) -> Result<Expected, NodeError> {
+fn install(generation: &Generation, suffix: &str, slot: u8) -> Result<Expected, NodeError> {
     let folder = tempfile::tempdir().map_err(NodeError::io("cannot make a temporary folder"))?;
     generation.write(folder.path(), suffix)?;
     let devices = generation.devices();
@@ -32,8 +43,12 @@ pub(super) fn install(generation: &Generation, suffix: &str, slot: u8) -> Result
             // As if a generation ran in slot 0.
             let base = folder.path().join("base.nft");
             command::output("nft", &["-f", &base.display().to_string()])?;
-            let rule = ["add", "rule", "inet", "partywall", "flip_raw", "meta", "mark", "set", "0x00000000"];
-            command::output("nft", &rule)?;
+            let add = |what: &str| {
+                let words: Vec<&str> = what.split(' ').collect();
+                command::output("nft", &words)
+            };
+            add("add chain inet partywall raw_00000000")?;
+            add("add rule inet partywall flip_raw meta mark set 0x00000000 goto raw_00000000")?;
         }
         let settings = run(folder.path())?;
         Ok(Expected { snapshot: Snapshot::take(&devices)?, settings })
@@ -57,7 +72,7 @@ pub(crate) fn alone<T: Send>(f: impl FnOnce() -> Result<T, NodeError> + Send) ->
 
 fn stand_ins(devices: &Devices) -> Result<(), NodeError> {
     let all = || devices.workloads.iter().chain(&devices.outside).chain(&devices.underlay);
-    command::output("ip", &["link", "set", "dev", "lo", "up"])?;
+    let mut lines = "link set dev lo up\n".to_owned();
     // Nothing here is to spend time on address checks.
     for scope in ["all", "default"] {
         let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{scope}/accept_dad"), "0");
@@ -71,12 +86,15 @@ fn stand_ins(devices: &Devices) -> Result<(), NodeError> {
                 break peer;
             }
         };
-        command::output("ip", &["link", "add", "name", name, "type", "veth", "peer", "name", &peer])?;
+        let pair = format!("link add name {name} mtu 65535 type veth peer name {peer} mtu 65535\n");
+        lines.push_str(&pair);
         for end in [name.as_str(), &peer] {
-            command::output("ip", &["link", "set", "dev", end, "mtu", "65535", "up"])?;
+            lines.push_str(&format!("link set dev {end} up\n"));
         }
     }
-    Ok(())
+    let file = tempfile::NamedTempFile::new().map_err(NodeError::io("cannot make a temporary file"))?;
+    std::fs::write(file.path(), lines).map_err(NodeError::io("cannot write a temporary file"))?;
+    command::output("ip", &["-batch", &file.path().display().to_string()]).map(drop)
 }
 
 /// Runs the script and reads from its trace which settings it makes.

@@ -108,10 +108,6 @@ impl Snapshot {
         };
         let mut out = Self::default();
         rules::read(&listing, &mut out);
-        if out.get(Kind::Set, "inet partywall slot_decide").is_some() {
-            let slots = command::output("nft", &["list", "map", "inet", "partywall", "slot_decide"])?;
-            rules::read(&slots, &mut out);
-        }
         Ok(out)
     }
 

@@ -8,6 +8,7 @@ use super::tcx::Direction;
 use super::{Result, closed, slots};
 use crate::audit::{Difference, Remedy};
 use crate::generation::Program;
+use crate::memo::Memo;
 use crate::retire;
 use backends::ebpf::image::Image;
 use backends::ebpf::{DeviceKind, Listing};
@@ -126,9 +127,9 @@ impl Comparison<'_> {
             None => self.push("device", FABRIC, (Some("there"), None), Remedy::Apply),
             Some(link) => {
                 let found = local::attributes(link);
-                for (attribute, value) in local::wanted_fabric(listing)? {
-                    let has = found.get(&attribute).map(String::as_str);
-                    self.value("device", &format!("{FABRIC} {attribute}"), &value, has);
+                for (attribute, value) in local::wanted_fabric(listing)?.iter() {
+                    let has = found.get(attribute).map(String::as_str);
+                    self.value("device", &format!("{FABRIC} {attribute}"), value, has);
                 }
                 let state = if net.is_up(FABRIC) { "up" } else { "down" };
                 self.value("device", &format!("{FABRIC} state"), "up", Some(state));
@@ -171,7 +172,8 @@ impl Comparison<'_> {
 
     /// The programs themselves, and that the maps on record are the ones that they look into.
     fn programs(&mut self, base: &Base, object: &[u8]) -> Result<()> {
-        let tags = bring::tags(object)?;
+        static KNOWN: Memo<String, BTreeMap<&'static str, [u8; 8]>> = Memo::new();
+        let tags = KNOWN.get(self.listing.object.clone(), || bring::tags(object))?;
         let mut used: BTreeSet<u32> = BTreeSet::new();
         let ids: BTreeSet<u32> =
             tags.keys().map(|name| base.program(name).map(ProgramHandle::id)).collect::<Result<_>>()?;
@@ -179,10 +181,10 @@ impl Comparison<'_> {
         for info in all.filter(|info| ids.contains(&info.id)) {
             used.extend(info.map_ids);
         }
-        for (name, tag) in tags {
+        for (name, tag) in tags.iter() {
             let found = base.program(name)?.tag();
-            if found != tag {
-                let (expected, found) = (hex(&tag), hex(&found));
+            if found != *tag {
+                let (expected, found) = (hex(tag), hex(&found));
                 self.push("program", name, (Some(&expected), Some(&found)), Remedy::Reload);
             }
         }
@@ -244,7 +246,10 @@ impl Comparison<'_> {
         let mut locals = local::images(self.listing, &self.net);
         let own = self.listing.devices.iter().map(|d| (d.port, d.name.as_str()));
         let gone: BTreeSet<Vec<u8>> = own
-            .chain([(0, FABRIC)])
+            .chain([
+                (backends::ebpf::FABRIC, FABRIC),
+                (backends::ebpf::UNDERLAY, self.listing.underlay.dev.as_str()),
+            ])
             .filter(|(_, name)| self.net.link(name).is_none())
             .map(|(port, _)| port.to_le_bytes().to_vec())
             .collect();

@@ -116,6 +116,14 @@ pub(crate) fn bring(
             pins.display()
         )));
     }
+    if pins.display().to_string().contains('.') {
+        // libbpf makes underscores of points in the names that it pins under.
+        let what = format!(
+            "the folder {} has a point in its path: name one without in PARTYWALL_BPF",
+            pins.display()
+        );
+        return Err(EbpfError::Machine(what));
+    }
     base::make(pins)?;
     let mut net = Net::read()?;
     if net.link(&listing.underlay.dev).is_none() {
@@ -179,9 +187,7 @@ fn fill(
     locals: &BTreeMap<String, Image>,
     (number, slot): (u64, u32),
 ) -> Result<()> {
-    let both = program.images.iter().chain(locals);
-    let images = both.map(|(name, image)| (name.clone(), image.clone())).collect();
-    slots::fill(base, slot, (number, &program.listing.generation), &images)
+    slots::fill(base, slot, (number, &program.listing.generation), program.images.iter().chain(locals))
 }
 
 /// Fills the slot that does not run with a generation of the program on record, and leaves it at that. What is to be written to

@@ -8,6 +8,7 @@ use super::attach::tool;
 use crate::audit::scratch;
 use crate::command;
 use crate::error::NodeError;
+use crate::memo::Memo;
 use std::collections::BTreeSet;
 
 const TABLES: [&str; 2] = ["inet", "arp"];
@@ -55,11 +56,14 @@ fn write(names: &BTreeSet<String>) -> std::result::Result<(), NodeError> {
 /// `nft` refuses.
 pub fn is(names: &BTreeSet<String>) -> Result<Option<bool>> {
     let Some(live) = shown().map_err(tool)? else { return Ok(None) };
-    let expected = scratch::alone(|| {
-        write(names)?;
-        shown()
+    static KNOWN: Memo<BTreeSet<String>, Option<String>> = Memo::new();
+    let expected = KNOWN.get(names.clone(), || {
+        scratch::alone(|| {
+            write(names)?;
+            shown()
+        })
     });
-    Ok(Some(Some(live) == expected.map_err(tool)?))
+    Ok(Some(expected.map_err(tool)?.as_deref() == Some(&live)))
 }
 
 /// Closes these names and no others. Whether that was not so before.

@@ -48,11 +48,11 @@ fn each<'a, T: Sync + 'a>(
 ///
 /// # Errors
 /// The kernel refuses a map: too large, or not what the program wants.
-pub fn fill(
+pub fn fill<'a>(
     base: &Base,
     slot: u32,
     (number, digest): (u64, &str),
-    images: &BTreeMap<String, Image>,
+    images: impl Iterator<Item = (&'a String, &'a Image)>,
 ) -> Result<()> {
     let folder = slot_folder(base.pins(), slot);
     remove(&folder)?;
@@ -114,7 +114,14 @@ pub fn held(base: &Base, name: &str, slot: u32) -> Result<Option<MapHandle>> {
 /// # Errors
 /// It cannot be read.
 pub fn entries(map: &MapHandle) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
-    let mut out = BTreeMap::new();
+    // Room for one more than there can be, so that one call brings all.
+    let most = map.max_entries().saturating_add(1);
+    let batch = map.lookup_batch(most, MapFlags::ANY, MapFlags::ANY).map_err(kernel("reading a map"))?;
+    let mut out: BTreeMap<Vec<u8>, Vec<u8>> = batch.collect();
+    if !out.is_empty() {
+        return Ok(out);
+    }
+    // Empty, or of a kind that this kernel does not read so.
     for key in map.keys() {
         let value = map.lookup(&key, MapFlags::ANY).map_err(kernel("reading a map"))?;
         if let Some(value) = value {

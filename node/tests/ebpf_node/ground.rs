@@ -1,11 +1,12 @@
 //! A node's state and place on a BPF file system, both gone when the value is; and the projects of these tests.
 
 use crate::lab_support::{self, Fleet};
-use crate::pair::{Workload, project};
+use crate::pair::{Workload, project, workloads};
 use crate::support;
-use partywall_node::ebpf::Loaded;
 use partywall_node::ebpf::bring::Place;
+use partywall_node::ebpf::{Loaded, base};
 use partywall_node::generation::Generation;
+use partywall_node::install::{self, Installed};
 use partywall_node::state::State;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -101,6 +102,87 @@ pub fn without() -> String {
             "segment front vni 10010 { 10.1.0.0/24 }\n  segment back vni 10011 { 10.1.1.0/24 }",
         )
         .replace("endpoint c in shop.front { at 10.1.0.7", "endpoint c in shop.back { at 10.1.1.7")
+}
+
+/// A node with two workloads, and generations for it in folders that bear their numbers. Nothing is installed yet.
+pub struct Scene {
+    pub ground: Ground,
+    pub a: Workload,
+    pub b: Workload,
+    pub of: Vec<Generation>,
+    built: tempfile::TempDir,
+}
+
+/// Runs `f` on a node, if the machine can do it, where nothing else is.
+pub fn on_a_node(test: &str, texts: &[(Fleet, String)], f: impl FnOnce(Scene) + Send) {
+    if !ready(test) {
+        return;
+    }
+    let built = tempfile::tempdir().unwrap();
+    let numbered = texts.iter().enumerate();
+    let of = numbered.map(|(n, (fleet, text))| build(built.path(), &n.to_string(), text, *fleet)).collect();
+    support::alone(|| {
+        let (a, b) = workloads();
+        let name: String = test.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        f(Scene { ground: Ground::new(&name), a, b, of, built });
+    });
+}
+
+/// One with each of the two policies, for the eBPF target.
+pub fn both() -> [(Fleet, String); 2] {
+    [(Fleet::Ebpf, with_sometimes()), (Fleet::Ebpf, without())]
+}
+
+impl Scene {
+    pub fn state(&self) -> &State {
+        &self.ground.state
+    }
+
+    /// The files of a generation.
+    pub fn folder(&self, number: usize) -> PathBuf {
+        self.built.path().join(number.to_string())
+    }
+
+    /// Installs a generation, and finds everything as it should be.
+    #[track_caller]
+    pub fn apply(&self, number: usize) -> Installed {
+        let done = install::apply(self.state(), Some(&self.of[number]), &mut |_| {}).unwrap();
+        assert!(done.left.is_empty(), "{done:#?}");
+        self.clean();
+        done
+    }
+
+    #[track_caller]
+    pub fn clean(&self) {
+        let report = install::audit(self.state()).unwrap();
+        assert!(report.clean, "{}", report.text());
+    }
+
+    /// Which generation runs.
+    pub fn running(&self) -> usize {
+        let now = base::running(self.ground.pins()).unwrap().and_then(|r| r.generation);
+        let which = self.of.iter().position(|g| Some(&g.digest) == now.as_ref());
+        which.unwrap_or_else(|| panic!("none of them runs: {now:?}"))
+    }
+
+    /// Whether a connection from `a` to `b` comes about.
+    pub fn tcp(&self, port: u16) -> bool {
+        tcp(&self.a, &self.b, port)
+    }
+}
+
+/// The namespace at the other end of the underlay, in place of what [`workloads`] put there: it has these VTEPs.
+pub fn underlay(vteps: &[Ipv4Addr]) -> Workload {
+    const MAC: &str = "02:00:00:00:02:12";
+    support::sh("ip link delete dev eth0");
+    let far = Workload::new("eth0", MAC, Ipv4Addr::new(10, 1, 0, 7));
+    far.enter(|| support::sh("ip address flush dev eth0"));
+    support::sh("ip address add 192.0.2.11/24 dev eth0");
+    for vtep in vteps {
+        far.enter(|| support::sh(&format!("ip address add {vtep}/24 dev eth0")));
+        support::sh(&format!("ip neighbour replace {vtep} lladdr {MAC} dev eth0 nud permanent"));
+    }
+    far
 }
 
 /// Whether a connection comes about.

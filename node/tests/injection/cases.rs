@@ -1,5 +1,6 @@
 //! Packets at the boundaries of a project's spaces and services, and what is to become of each by `eval`.
 
+use super::boundaries;
 use super::frames::{self, Fields, Outer, Twist};
 use super::generate::Rng;
 use super::wire::{Place, Wires};
@@ -619,42 +620,15 @@ impl<'a> Cases<'a> {
 
 /// Services at and around every boundary that the project draws.
 fn services(c: &Compiled, family: Family) -> Vec<(u8, u16, u16)> {
-    let boxes = c
-        .model
-        .rules
-        .values()
-        .map(|r| &r.service)
-        .chain(c.model.exposures.values().map(|e| &e.service))
-        .flat_map(|s| s.boxes.iter().copied());
-    let mut protocols: BTreeMap<u8, (BTreeSet<u16>, BTreeSet<u16>)> = BTreeMap::new();
-    for p in [1, 6, 17, 47, 50, 58, 132, 253] {
-        protocols.entry(p).or_default();
-    }
-    for b in boxes {
-        for p in [b.proto.0, b.proto.1] {
-            let (x, y) = protocols.entry(p).or_default();
-            for (set, (lo, hi)) in [(x, b.x), (y, b.y)] {
-                set.extend([Some(lo), lo.checked_sub(1), Some(hi), hi.checked_add(1)].into_iter().flatten());
-            }
-        }
-    }
+    let mut all = boundaries::boundaries(c, &[1, 6, 17, 47, 50, 58, 132, 253], true);
     // Hop-by-hop, routing, fragment and authentication headers, no next header, destination options: no protocols.
     for header in [0, 43, 44, 51, 59, 60, 135, 139, 140] {
-        protocols.remove(&header);
+        all.remove(&header);
     }
-    let mut out = Vec::new();
-    for (p, (mut x, mut y)) in protocols {
-        if !packet::protocol_in_family(p, family) {
-            continue;
-        }
-        let (x_max, y_max) = packet::field_max(p);
-        x.extend([0, x_max, if x_max == 255 { if p == 1 { 8 } else { 128 } } else { 0 }]);
-        y.extend([0, y_max]);
-        for &x in x.iter().filter(|x| **x <= x_max) {
-            out.extend(y.iter().filter(|y| **y <= y_max).map(|y| (p, x, *y)));
-        }
+    for (protocol, query) in [(1, 8), (58, 128)] {
+        all.entry(protocol).or_default().0.insert(query);
     }
-    out
+    boundaries::services(all, family, |_, _| true)
 }
 
 /// Whether some nodes run the eBPF target.

@@ -55,6 +55,18 @@ fn fold(mut s: u32) -> u16 {
     !u16::try_from(s).unwrap()
 }
 
+/// What an IPv4 header sums up to; 0: its checksum is right.
+pub fn sum4(header: &[u8]) -> u16 {
+    fold(sum(header, 0))
+}
+
+/// Gives an IPv4 header the checksum that it has to have.
+pub fn mend4(header: &mut [u8]) {
+    header[10..12].fill(0);
+    let check = sum4(header);
+    header[10..12].copy_from_slice(&check.to_be_bytes());
+}
+
 fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(a) => a.octets().to_vec(),
@@ -141,8 +153,7 @@ fn header4(f: &Fields, id: u32, fragment: u16, ttl: u8, options: &[u8], length: 
     out.extend(octets(f.src));
     out.extend(octets(f.dst));
     out.extend(options);
-    let check = fold(sum(&out, 0));
-    out[10..12].copy_from_slice(&check.to_be_bytes());
+    mend4(&mut out);
     out
 }
 
@@ -188,7 +199,7 @@ pub fn frame(from: [u8; 6], to: [u8; 6], f: &Fields, id: u32, twist: Twist) -> V
     }
 }
 
-/// IPv4 fragments of one packet: (offset, length) in units of 8 bytes of its transport part, cut from it.
+/// Fragments of one packet: (offset, length) in units of 8 bytes of its transport part, cut from it.
 pub fn fragments(from: [u8; 6], to: [u8; 6], f: &Fields, id: u32, cuts: &[(u16, u16)]) -> Vec<Vec<u8>> {
     let body = transport(f, id, Twist::None, 12);
     let last = u16::try_from(body.len().div_ceil(8)).unwrap();
@@ -196,11 +207,36 @@ pub fn fragments(from: [u8; 6], to: [u8; 6], f: &Fields, id: u32, cuts: &[(u16, 
         .map(|(offset, length)| {
             let end = usize::from(offset + length) * 8;
             let part = &body[usize::from(*offset) * 8..end.min(body.len())];
-            let more = if offset + length < last { 0x2000 } else { 0 };
-            let header = header4(f, id, more | offset, 64, &[], part.len());
-            ethernet(from, to, ETHERTYPE4, &[header, part.to_vec()].concat())
+            let more = offset + length < last;
+            if f.src.is_ipv4() {
+                let header = header4(f, id, u16::from(more) << 13 | offset, 64, &[], part.len());
+                return ethernet(from, to, ETHERTYPE4, &[header, part.to_vec()].concat());
+            }
+            let place = (offset << 3 | u16::from(more)).to_be_bytes();
+            let extension = [&[f.protocol, 0], &place[..], &id.to_be_bytes()].concat();
+            let header = header6(f, 44, 64, 8 + part.len());
+            ethernet(from, to, ETHERTYPE6, &[header, extension, part.to_vec()].concat())
         })
         .collect()
+}
+
+/// A TCP segment with these flags, options (a multiple of four bytes) and no data.
+pub fn segment(from: [u8; 6], to: [u8; 6], f: &Fields, flags: u8, options: &[u8]) -> Vec<u8> {
+    let words = u8::try_from(5 + options.len() / 4).unwrap();
+    let ports = [f.x.to_be_bytes(), f.y.to_be_bytes()].concat();
+    let mut out =
+        [&ports[..], &[0, 0, 0, 1, 0, 0, 0, 0, words << 4, flags, 0xfa, 0xf0, 0, 0, 0, 0], options].concat();
+    let length = u32::try_from(out.len()).unwrap();
+    let start = sum(&octets(f.src), sum(&octets(f.dst), 6 + length));
+    let check = fold(sum(&out, start));
+    out[16..18].copy_from_slice(&check.to_be_bytes());
+    match f.src {
+        IpAddr::V4(_) => {
+            let header = header4(f, 9, 0x4000, 64, &[], out.len());
+            ethernet(from, to, ETHERTYPE4, &[header, out].concat())
+        }
+        IpAddr::V6(_) => ethernet(from, to, ETHERTYPE6, &[header6(f, 6, 64, out.len()), out].concat()),
+    }
 }
 
 /// An ICMP error over IPv4 (RFC 792) that quotes a frame's packet whole.

@@ -20,6 +20,7 @@ n=$(($(cat $here/count) + 1))
 echo $n >$here/count
 [ ! -e $here/slow ] || sleep 0.05
 if [ $n = "$(cat $here/fatal)" ]; then
+    echo "${{0##*/}} $*" >$here/last
     [ -e $here/before ] || {real} "$@"
     kill -9 0
 fi
@@ -36,11 +37,17 @@ exec {real} "$@"
     std::fs::write(folder.join("fatal"), "0").unwrap();
 }
 
-/// What the child does: applies, and at a step of its own ends itself as a `kill -9` would.
+/// What a child is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    Apply,
+    Rollback,
+}
+
+/// What the child does, and at a step of its own ends itself as a `kill -9` would.
 pub fn applies() {
     let (Ok(dir), Ok(state)) = (std::env::var("FAULT_DIR"), std::env::var("FAULT_STATE")) else { return };
     let fatal: usize = std::env::var("FAULT_STEP").unwrap().parse().unwrap();
-    let generation = open(dir.as_ref(), "n1");
     let mut step = 0;
     let mut watch = |_| {
         step += 1;
@@ -48,7 +55,11 @@ pub fn applies() {
             nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL).unwrap();
         }
     };
-    let done = install::apply(&State::new(state), Some(&generation), &mut watch);
+    let state = State::new(state);
+    let done = match std::env::var("FAULT_CALL").unwrap().as_str() {
+        "Rollback" => install::rollback(&state, &mut watch),
+        _ => install::apply(&state, Some(&open(dir.as_ref(), "n1")), &mut watch),
+    };
     println!("{done:?}");
     done.unwrap();
 }
@@ -62,6 +73,7 @@ pub struct Child<'a> {
     pub step: usize,
     /// Where programs and maps are kept, if not at the usual place.
     pub pins: Option<&'a Path>,
+    pub call: Call,
 }
 
 impl Child<'_> {
@@ -73,6 +85,7 @@ impl Child<'_> {
             .args(["--exact", "child_that_applies", "--nocapture"])
             .env("FAULT_DIR", self.dir)
             .env("FAULT_STATE", self.state)
+            .env("FAULT_CALL", format!("{:?}", self.call))
             .env("FAULT_STEP", self.step.to_string())
             .env("PATH", path)
             .process_group(0);

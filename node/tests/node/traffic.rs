@@ -1,10 +1,16 @@
 //! Packets between the two workloads of a node.
 
 use crate::pair::{A, ALWAYS, B, Workload};
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, SockaddrLike, bind, send, setsockopt, socket,
+    sockopt::RcvBufForce,
+};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Denied under every policy.
 const NEVER: u16 = 2000;
@@ -17,8 +23,30 @@ pub struct Tally {
     pub allowed: AtomicU64,
     /// On the port that is never.
     pub denied: AtomicU64,
+    /// What the machine had no room for meanwhile, of everybody's: no policy has seen it.
+    overrun: AtomicU64,
     pub stop: AtomicBool,
     closed: AtomicBool,
+}
+
+impl Tally {
+    /// Sent and not there yet, of those that are allowed.
+    pub fn under_way(&self) -> u64 {
+        let allowed = self.allowed.load(Ordering::Relaxed);
+        self.sent.load(Ordering::Relaxed).saturating_sub(allowed)
+    }
+
+    /// Nothing denied was delivered, and nothing allowed lost.
+    pub fn judge(&self, what: &str) {
+        let [sent, allowed, denied, overrun] =
+            [&self.sent, &self.allowed, &self.denied, &self.overrun].map(|n| n.load(Ordering::Relaxed));
+        println!(
+            "{what}, {sent} packets each way to judge: {allowed} allowed arrived, {denied} denied; {overrun} overrun"
+        );
+        assert_eq!(denied, 0, "denied and delivered");
+        assert!(sent > 500, "{sent}");
+        assert!(sent - allowed <= overrun, "allowed and lost: {}", sent - allowed);
+    }
 }
 
 /// UDP packets that reached a workload, whether or not somebody had room for them.
@@ -40,6 +68,32 @@ pub fn overrun() -> u64 {
     dropped.map(|hex| u64::from_str_radix(hex, 16).unwrap()).sum()
 }
 
+/// A socket that puts whole frames on a workload's device.
+pub fn injector(workload: &Workload) -> OwnedFd {
+    workload.enter(|| {
+        let device = nix::ifaddrs::getifaddrs()
+            .unwrap()
+            .filter(|i| i.interface_name == "eth0")
+            .find_map(|i| i.address.and_then(|a| a.as_link_addr().copied()))
+            .filter(|a: &LinkAddr| a.family() == Some(AddressFamily::Packet))
+            .unwrap();
+        let fd = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        bind(fd.as_raw_fd(), &device).unwrap();
+        fd
+    })
+}
+
+/// Puts a frame there, however long it takes.
+pub fn inject(socket: &OwnedFd, frame: &[u8]) {
+    loop {
+        match send(socket.as_raw_fd(), frame, MsgFlags::empty()) {
+            Ok(_) => return,
+            Err(Errno::ENOBUFS | Errno::EAGAIN | Errno::EINTR) => std::thread::yield_now(),
+            Err(errno) => panic!("cannot send: {errno}"),
+        }
+    }
+}
+
 /// Sends to both ports in turn, one packet each `pause`, while `f` runs; the receiver hears out what is under way.
 pub fn flooded<T: Send>(
     a: &Workload,
@@ -48,10 +102,13 @@ pub fn flooded<T: Send>(
     tally: &Tally,
     f: impl FnOnce() -> T,
 ) -> T {
+    let before = overrun();
     std::thread::scope(|scope| {
         let receivers = [(ALWAYS, &tally.allowed), (NEVER, &tally.denied)].map(|(port, count)| {
             let socket = b.enter(|| UdpSocket::bind((B, port)).unwrap());
             socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+            // Whoever waits for a processor has room for what comes meanwhile.
+            setsockopt(&socket, RcvBufForce, &(16 << 20)).unwrap();
             scope.spawn(move || {
                 let mut buffer = [0; 64];
                 while !tally.closed.load(Ordering::Relaxed) {
@@ -79,6 +136,7 @@ pub fn flooded<T: Send>(
         sender.join().unwrap();
         std::thread::sleep(Duration::from_millis(300));
         tally.closed.store(true, Ordering::Relaxed);
+        tally.overrun.store(overrun() - before, Ordering::Relaxed);
         for receiver in receivers {
             receiver.join().unwrap();
         }
@@ -130,4 +188,19 @@ impl Stream {
             thread.join().unwrap();
         }
     }
+}
+
+/// The longest time in which nothing came by a stream, seen every 10 ms until `stop`.
+pub fn longest_silence(stream: &Stream, stop: &AtomicBool) -> Duration {
+    let count = || stream.arrived.load(Ordering::Relaxed);
+    let (mut last, mut since, mut longest) = (count(), Instant::now(), Duration::ZERO);
+    while !stop.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(10));
+        let now = count();
+        longest = longest.max(since.elapsed());
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+    }
+    longest
 }
