@@ -512,7 +512,6 @@ int pw_outside(struct __sk_buff *skb)
 	return process(skb, p, reason, is_plain);
 }
 
-/* The underlay: VXLAN that is for this node and no other is let through to the VXLAN device. */
 /* Takes a packet of a known connection out of VXLAN and delivers it. -1: it is for the VXLAN device, untouched.
  *
  * SOUNDNESS: what the kernel and `pw_fabric` ask of a packet before they look for its connection is asked here too, or told by what the
@@ -539,6 +538,7 @@ FORCE int unwrapped(struct __sk_buff *skb, struct pkt *p)
 	return fast(skb, p, 1);
 }
 
+/* The underlay: VXLAN that is for this node and no other is let through to the VXLAN device. */
 SEC("tc")
 int pw_underlay(struct __sk_buff *skb)
 {

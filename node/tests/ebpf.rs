@@ -12,25 +12,47 @@
     reason = "a test that fails says where"
 )]
 
+#[path = "../../tests/differential/boundaries.rs"]
+mod boundaries;
+#[path = "ebpf/connections.rs"]
+mod connections;
 #[path = "ebpf/ends.rs"]
 mod ends;
+#[path = "ebpf/fragments.rs"]
+mod fragments;
 #[path = "injection/frames.rs"]
 #[expect(dead_code, reason = "each test uses a part")]
 mod frames;
 #[path = "../../tests/differential/generate.rs"]
 #[expect(dead_code, reason = "short projects are for enumeration")]
 mod generate;
+#[path = "ebpf/ground.rs"]
+mod ground;
+#[path = "ebpf/kernel.rs"]
+mod kernel;
+#[path = "ebpf/layout.rs"]
+mod layout;
 #[path = "ebpf/machine.rs"]
 mod machine;
 #[path = "ebpf/mutate.rs"]
 mod mutate;
+#[path = "ebpf/neighbours.rs"]
+mod neighbours;
 #[path = "ebpf/oracle.rs"]
 mod oracle;
+#[path = "ebpf/records.rs"]
+mod records;
+#[path = "ebpf/said.rs"]
+mod said;
+#[path = "ebpf/short.rs"]
+mod short;
 #[path = "lab/support.rs"]
 #[expect(dead_code, reason = "each test uses a part")]
 mod support;
 #[path = "ebpf/told.rs"]
 mod told;
+#[path = "ebpf/translation.rs"]
+mod translation;
 
 use backends::linux::Dialect;
 use compiler::{SourceFile, compile};
@@ -41,8 +63,25 @@ use machine::Machine;
 use partywall_node::ebpf::Loaded;
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use support::Project;
+
+/// The MAC of endpoints that declare none, and of routers elsewhere.
+const ANY_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x99];
+
+/// A node of the small project.
+fn ground(node: &str) -> Option<ground::Ground> {
+    able().then(|| ground::Ground::new(node))
+}
+
+/// Runs these on one node, each without what the one before left.
+fn each(node: &str, parts: &[fn(&ground::Ground)]) {
+    let Some(g) = ground(node) else { return };
+    for part in parts {
+        part(&g);
+        g.m.forget();
+    }
+}
 
 /// Whether programs can be loaded here; else it says why not, and fails where that is required.
 fn able() -> bool {
@@ -72,6 +111,24 @@ fn clean(text: &str) -> Option<Project> {
 }
 
 /// Every pair of ends on every node of a project; returns how many packets ran.
+fn spread(project: &Project, name: &str) -> u64 {
+    let nodes: Vec<_> = project.compiled.model.nodes.ids().collect();
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        let worker = || {
+            let mut machine = Machine::new();
+            let mut ran = 0;
+            while let Some(node) = nodes.get(next.fetch_add(1, Ordering::Relaxed)) {
+                ran += oracle::node(&mut machine, project, *node, name);
+            }
+            ran
+        };
+        let workers: Vec<_> = (0..WORKERS).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().map(|w| w.join().unwrap()).sum()
+    })
+}
+
+/// The same, one node after the other.
 fn compare(machine: &mut Machine, project: &Project, name: &str) -> u64 {
     let nodes = project.compiled.model.nodes.ids();
     nodes.into_iter().map(|node| oracle::node(machine, project, node, name)).sum()
@@ -110,6 +167,48 @@ fn extent(variable: &str, default: (u64, u64)) -> (u64, u64) {
     (parts.next().unwrap(), parts.next().unwrap_or(default.1))
 }
 
+/// `scripts/test` runs this by name, for what it prints.
+#[test]
+fn the_verifier_accepts_every_entry() {
+    if !able() {
+        return;
+    }
+    let all = kernel::verified();
+    assert_eq!(all.len(), 4);
+    for v in all {
+        let chain = v.chain.iter().map(u64::to_string).collect::<Vec<_>>().join(" + ");
+        println!(
+            "{}: {} instructions, {} walked by the verifier (of {}), {} bytes of stack (of {}) in the deepest calls, {chain}",
+            v.program,
+            v.length,
+            v.walked,
+            kernel::MOST_WALKED,
+            v.stack,
+            kernel::MOST_STACK,
+        );
+        assert!(v.walked < kernel::MOST_WALKED && v.stack <= kernel::MOST_STACK, "{v:?}");
+    }
+}
+
+#[test]
+fn the_manual_says_which_kernel_has_what_is_used() {
+    if !able() {
+        return;
+    }
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/dataplane-ebpf.md");
+    let text = std::fs::read_to_string(&docs).unwrap();
+    let (table, (major, minor)) = kernel::table();
+    let table = format!("All of it is in Linux {major}.{minor}.\n\n{table}");
+    let (begin, end) = ("<!-- ebpf kernel -->\n", "<!-- end of ebpf kernel -->");
+    let (before, rest) = text.split_once(begin).unwrap();
+    let (written, after) = rest.split_once(end).unwrap();
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(&docs, format!("{before}{begin}{table}{end}{after}")).unwrap();
+        return;
+    }
+    assert_eq!(written, table, "BLESS=1 writes it anew");
+}
+
 #[test]
 fn structures_have_the_sizes_of_the_object() {
     if !able() {
@@ -128,7 +227,7 @@ fn the_datacenter_is_decided_as_eval_says() {
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/02-datacenter");
     let project = support::project(&support::read(&root));
-    let ran = compare(&mut Machine::new(), &project, "02-datacenter");
+    let ran = spread(&project, "02-datacenter");
     println!("{ran} packets");
     assert!(ran > 50_000, "only {ran} packets");
 }

@@ -1,11 +1,12 @@
 //! What a project's addresses mean in a space, and the services at its boundaries.
 
+use crate::boundaries;
 use compiler::Compiled;
 use compiler::algebra::{Family, parse_addr};
 use compiler::compiled::{Destination, Source};
 use compiler::ids::{EndpointId, OwnerId};
 use compiler::packet;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// An address as one space sees it.
 #[derive(Debug, Clone, Copy)]
@@ -96,28 +97,6 @@ pub fn plain(family: Family, protocol: u8, x: u16) -> bool {
 
 /// Services at and around every boundary that the project draws, as (protocol, x, y).
 pub fn services(c: &Compiled, family: Family) -> Vec<(u8, u16, u16)> {
-    let rules = c.model.rules.values().map(|r| &r.service);
-    let boxes = rules.chain(c.model.exposures.values().map(|e| &e.service)).flat_map(|s| s.boxes.iter());
-    let mut protocols: BTreeMap<u8, (BTreeSet<u16>, BTreeSet<u16>)> = BTreeMap::new();
-    for p in [1, 4, 6, 17, 47, 50, 58, 132, 255] {
-        protocols.entry(p).or_default();
-    }
-    for b in boxes {
-        for p in [b.proto.0, b.proto.1] {
-            let (x, y) = protocols.entry(p).or_default();
-            for (set, (lo, hi)) in [(x, b.x), (y, b.y)] {
-                set.extend([Some(lo), hi.checked_add(1)].into_iter().flatten());
-            }
-        }
-    }
-    let mut out = Vec::new();
-    for (p, (mut x, mut y)) in protocols {
-        let (x_max, y_max) = packet::field_max(p);
-        x.extend([0, x_max]);
-        y.extend([0, y_max]);
-        for &x in x.iter().filter(|x| **x <= x_max && plain(family, p, **x)) {
-            out.extend(y.iter().filter(|y| **y <= y_max).map(|y| (p, x, *y)));
-        }
-    }
-    out
+    let all = boundaries::boundaries(c, &[1, 4, 6, 17, 47, 50, 58, 132, 255], false);
+    boundaries::services(all, family, |p, x| plain(family, p, x))
 }

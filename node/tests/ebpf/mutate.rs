@@ -1,10 +1,16 @@
 //! Damaged frames at all four entries. What they are is read here a second time, from the layouts of RFC 791, 8200, 768, 9293, 792 and
 //! 4443: a packet that goes on is one that can be classified and that `eval` allows, and what cannot be classified is dropped for that.
 
+use crate::ANY_MAC;
 use crate::ends::{Seen, meaning, seen, services};
 use crate::frames::{self, Fields, Outer, Twist};
 use crate::generate::Rng;
 use crate::machine::Machine;
+use crate::oracle::reason;
+use crate::said::{
+    ANSWERED, BAD_VTEP, FRAGMENT, INVALID, LEFT_ALONE, NO_ROUTE, NOT_EXPOSED, SENT_DEVICE, SENT_NEXT_HOP,
+    SHOT, SPOOF, TO_HOST, TTL, UNKNOWN_SOURCE, UNKNOWN_VNI,
+};
 use crate::support::Project;
 use compiler::Compiled;
 use compiler::algebra::{Family, format_addr};
@@ -15,23 +21,7 @@ use partywall_node::ebpf::Ran;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-const SHOT: u32 = 2;
-const SENT: std::ops::RangeInclusive<u32> = 0x100..=0x102;
-const ANSWERED: u32 = 0x103;
-const LEFT_ALONE: u32 = 0x104;
-/// `enum reason`
-const UNKNOWN_VNI: u32 = 1;
-const BAD_VTEP: u32 = 2;
-const SPOOF: u32 = 3;
-const UNKNOWN_SOURCE: u32 = 4;
-const NO_ROUTE: u32 = 5;
-const NOT_EXPOSED: u32 = 6;
-const INVALID: u32 = 9;
-const FRAGMENT: u32 = 10;
-const TTL: u32 = 11;
-const TO_HOST: u32 = 14;
-
-const HOST_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x99];
+const SENT: std::ops::RangeInclusive<u32> = SENT_DEVICE..=SENT_NEXT_HOP;
 
 /// How many frames came to what.
 #[derive(Debug, Clone, Copy, Default)]
@@ -114,7 +104,7 @@ fn read(f: &[u8]) -> Read {
                 at: 34,
             };
             let length = be16(f, 16);
-            if f[14] != 0x45 || length < 20 || length + 14 > f.len() {
+            if f[14] != 0x45 || length < 20 || length + 14 > f.len() || frames::sum4(&f[14..34]) != 0 {
                 return Read::Bad(header, INVALID);
             }
             transport(&f[..14 + length], header, offset, f[20] & 0x20 != 0)
@@ -303,12 +293,12 @@ impl Shower<'_> {
         let (space, mac) = match entry {
             Entry::Workload(e) => {
                 let e = &self.c.model.endpoints[*e];
-                (e.tenant, e.mac.unwrap_or(HOST_MAC))
+                (e.tenant, e.mac.unwrap_or(ANY_MAC))
             }
-            Entry::Fabric { space, .. } | Entry::Outside { space, .. } => (*space, HOST_MAC),
+            Entry::Fabric { space, .. } | Entry::Outside { space, .. } => (*space, ANY_MAC),
             Entry::Underlay => {
                 let owners: Vec<OwnerId> = self.c.model.owners.ids().collect();
-                (owners[self.rng.below(owners.len())], HOST_MAC)
+                (owners[self.rng.below(owners.len())], ANY_MAC)
             }
         };
         let ((sources, destinations), services) = &self.known[&(space, family)];
@@ -367,7 +357,7 @@ impl Shower<'_> {
         let to = if self.rng.chance(80) { self.node } else { nodes[self.rng.below(nodes.len())] };
         let from = nodes[self.rng.below(nodes.len())];
         let outer = Outer {
-            from: HOST_MAC,
+            from: ANY_MAC,
             to: router,
             src: node(from),
             dst: node(to),
@@ -433,6 +423,10 @@ impl Shower<'_> {
         let entry = self.entry();
         let Some(mut f) = self.frame(&entry) else { return };
         self.damage(&mut f);
+        // Or nothing else that is wrong with a header would ever be met.
+        if f[12..14] == [8, 0] && f.len() >= 34 && self.rng.chance(80) {
+            frames::mend4(&mut f[14..34]);
+        }
         // The kernel runs no program on an IP frame without an IP header.
         let least = match f[12..14] {
             [8, 0] => 34,
@@ -553,7 +547,7 @@ impl Shower<'_> {
             let group = h.family == Family::V6 && h.dst >> 120 == 0xff;
             return Some(if group && (h.src == 0 || h.src >> 118 == 0x3fa) { TO_HOST } else { SPOOF });
         }
-        if matches!((h.protocol, h.x, h.y), (17, 67, 68) | (17, 547, 546)) {
+        if matches!((h.protocol, h.x, h.y), (17, 67, 68) | (17, 547, 546) | (1, 5, _)) {
             return Some(INVALID);
         }
         if f[..6] != self.m.mac {
@@ -571,19 +565,12 @@ impl Shower<'_> {
     /// Why a workload's packet is refused; `None`: it is not.
     fn refusal(&self, e: EndpointId, h: &Header) -> Option<Vec<u32>> {
         let space = self.c.model.endpoints[e].tenant;
-        let number = |reason: eval::Reason| match reason {
-            eval::Reason::UnknownSource => UNKNOWN_SOURCE,
-            eval::Reason::NoRoute => NO_ROUTE,
-            eval::Reason::NotExposed => NOT_EXPOSED,
-            eval::Reason::Default => 7,
-            eval::Reason::Rule => 8,
-        };
         let d = meaning(self.c, space, h.family, h.dst, false);
         // To itself, or from one family to the other.
         let Some(decision) = self.decision(space, h) else { return Some((1..=16).collect()) };
         match (decision.allow, d.there) {
-            (false, true) => Some(vec![number(decision.reason)]),
-            (false, false) => Some(vec![number(decision.reason), NO_ROUTE]),
+            (false, true) => Some(vec![reason(decision.reason)]),
+            (false, false) => Some(vec![reason(decision.reason), NO_ROUTE]),
             (true, false) => Some(vec![NO_ROUTE]),
             _ if !forwarded(h.family, h.dst) => Some(vec![NO_ROUTE]),
             _ if h.ttl < 2 => Some(vec![TTL, ANSWERED]),

@@ -1,9 +1,14 @@
 //! What the program has to do with a packet, from `eval` and the project alone.
 
+use crate::ANY_MAC;
 use crate::ends::{Seen, meaning, plain, seen, services};
 use crate::frames::{Fields, Twist, frame};
 use crate::generate::Rng;
 use crate::machine::{BASE, Machine};
+use crate::said::{
+    ANSWERED, BAD_VTEP, DEFAULT, INVALID, LEFT_ALONE, NO_ROUTE, NOT_EXPOSED, REDIRECT, RULE, SENT_DEVICE,
+    SENT_NEXT_HOP, SENT_TUNNEL, SHOT, TO_HOST, UNKNOWN_SOURCE, UNSPEC,
+};
 use crate::support::Project;
 use crate::told;
 use backends::linux::numbers;
@@ -16,31 +21,14 @@ use compiler::packet::{self, Flow, Packet};
 use partywall_node::ebpf::Ran;
 use std::collections::{BTreeMap, BTreeSet};
 
-const SHOT: u32 = 2;
-const UNSPEC: u32 = u32::MAX;
-const REDIRECT: u32 = 7;
-/// `enum outcome`
-const SENT_DEVICE: u32 = 0x100;
-const SENT_TUNNEL: u32 = 0x101;
-const SENT_NEXT_HOP: u32 = 0x102;
-const ANSWERED: u32 = 0x103;
-const LEFT_ALONE: u32 = 0x104;
 /// `enum reason`
-const BAD_VTEP: u32 = 2;
-const NO_ROUTE: u32 = 5;
-const INVALID: u32 = 9;
-const TO_HOST: u32 = 14;
-
-/// The MAC of endpoints that declare none, and of routers outside.
-const ANY_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x99];
-
-fn reason(reason: Reason) -> u32 {
+pub fn reason(reason: Reason) -> u32 {
     match reason {
-        Reason::UnknownSource => 4,
+        Reason::UnknownSource => UNKNOWN_SOURCE,
         Reason::NoRoute => NO_ROUTE,
-        Reason::NotExposed => 6,
-        Reason::Default => 7,
-        Reason::Rule => 8,
+        Reason::NotExposed => NOT_EXPOSED,
+        Reason::Default => DEFAULT,
+        Reason::Rule => RULE,
     }
 }
 
@@ -368,11 +356,15 @@ impl<'a> Oracle<'a> {
         let built = frame(mac, self.m.mac, &fields(p.family, p.src, p.dst, p), id, Twist::Ttl(self.ttl));
         let ran = self.m.workload(&e.dev, &built);
         self.ran += 1;
-        if quotes_nothing(p) {
+        // A redirect is only a router's to send, wherever it goes.
+        if p.protocol == 1 && p.x == 5 {
             return self.refused(&ran, INVALID, p);
         }
         if self.underlay(p) {
             return self.refused(&ran, TO_HOST, p);
+        }
+        if quotes_nothing(p) {
+            return self.refused(&ran, INVALID, p);
         }
         if !d.there {
             // Nobody has the address: no class, or a refusal of the policy's.
@@ -497,7 +489,8 @@ impl<'a> Oracle<'a> {
                 };
                 let left = matches!(came, Came::Outside)
                     && ran.action == UNSPEC
-                    && ([4, NO_ROUTE].contains(&ran.cb[0]) || (group && ran.cb[0] == LEFT_ALONE));
+                    && ([UNKNOWN_SOURCE, NO_ROUTE].contains(&ran.cb[0])
+                        || (group && ran.cb[0] == LEFT_ALONE));
                 assert!(ran.action == SHOT || left, "{told:?} {:?}", ran.cb);
                 continue;
             }
