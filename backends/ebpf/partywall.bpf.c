@@ -550,7 +550,8 @@ int pw_underlay(struct __sk_buff *skb)
 	void *map;
 
 	skb->mark = skb->mark == FROM_UNDERLAY ? 0 : skb->mark;
-	if (!p)
+	/* A tag's device is another than the underlay's; a priority alone is none. */
+	if (!p || (skb->vlan_present && (skb->vlan_tci & 0xfff)))
 		return leave(skb);
 	done = unwrapped(skb, p);
 	if (done >= 0)
