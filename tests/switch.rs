@@ -20,10 +20,33 @@ policy pa for a in tenant { own: allow a & 10.0.0.5 -> a : tcp/443 }
 "#;
 
 fn build(settings: &str, out: &Path) -> Run {
-    let folder = project([("main.pw", FABRIC.as_bytes()), ("partywall.toml", settings.as_bytes())]);
+    build_for("p4", FABRIC, settings, out)
+}
+
+fn build_for(target: &str, text: &str, settings: &str, out: &Path) -> Run {
+    let folder = project([("main.pw", text.as_bytes()), ("partywall.toml", settings.as_bytes())]);
     let words =
-        ["build", folder.path().to_str().unwrap(), "--target", "p4", "--today", TODAY, "--color", "never"];
+        ["build", folder.path().to_str().unwrap(), "--target", target, "--today", TODAY, "--color", "never"];
     run(words.into_iter().chain(["--out", out.to_str().unwrap()]))
+}
+
+#[test]
+fn of_all_targets_a_switch_gets_what_it_can_express() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let there = |node: &str, target: &str| out.join(node).join(target).exists();
+    let said = build_for("all", FABRIC, "", &out).expect(0).stdout;
+    assert!(there("c1", "nft") && there("c1", "ebpf") && there("c1", "p4"), "{said}");
+    assert!(!said.contains("nothing for"), "{said}");
+    // A workload without a MAC is one that a switch cannot reach.
+    let text = FABRIC.replace("at 10.0.0.7 mac 02:00:00:00:00:07", "at 10.0.0.7");
+    let said = build_for("all", &text, "", &out).expect(0).stdout;
+    assert!(there("c2", "nft") && there("c2", "ebpf") && !there("c2", "p4") && there("c1", "p4"), "{said}");
+    let told =
+        "c2: nothing for p4, which cannot express all of it; `build --target p4 --node c2` shows why (1)";
+    assert!(said.lines().any(|line| line == told), "{said}");
+    let refused = build_for("p4", &text, "", &out).expect(1).stderr;
+    assert!(refused.contains("PW0801"), "{refused}");
 }
 
 #[test]

@@ -30,11 +30,25 @@ pub enum Target {
     P4,
 }
 
+impl Target {
+    /// As it is asked for, and as its folder is called: `nft`, `ebpf`, `p4`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nft => Nft.name(),
+            Self::Ebpf => Ebpf.name(),
+            Self::P4 => P4.name(),
+        }
+    }
+}
+
 /// What is built.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
     /// For these targets, side by side; none: nft.
     pub targets: BTreeSet<Target>,
+    /// For these too, but for nodes of which such a target cannot express something, which is told.
+    pub where_possible: BTreeSet<Target>,
     /// Names of nodes; empty: all.
     pub nodes: BTreeSet<String>,
     /// The version of the tool, for the manifest.
@@ -62,6 +76,8 @@ pub struct Told {
     pub entries: Option<(u64, Saved)>,
     /// What answers admit beyond what the policy lets open a connection, where no state tells them from what only looks like them.
     pub admitted: BTreeSet<Admitted>,
+    /// By target of [`Request::where_possible`] that the node gets nothing for: how many findings stand against it.
+    pub left_out: BTreeMap<Target, usize>,
 }
 
 /// `manifest.json`
@@ -96,7 +112,13 @@ pub struct NodeManifest {
 }
 
 /// A node's files, the manifest's lists of names and of instances, and what is told.
-type Printed = (Vec<Artifact>, BTreeMap<String, String>, Vec<String>, Told);
+#[derive(Default)]
+struct Printed {
+    files: Vec<Artifact>,
+    names: BTreeMap<String, String>,
+    instances: Vec<String>,
+    told: Told,
+}
 
 /// One node for all targets asked for.
 fn node(
@@ -107,34 +129,56 @@ fn node(
     down: &[NodeId],
 ) -> Result<Printed, Vec<Diagnostic>> {
     let usual = BTreeSet::from([Target::Nft]);
-    let targets = if request.targets.is_empty() { &usual } else { &request.targets };
-    let (mut files, mut names, mut instances) = (Vec::new(), BTreeMap::new(), Vec::new());
-    let mut told = Told::default();
-    for target in targets {
+    let asked = if request.targets.is_empty() { &usual } else { &request.targets };
+    let mut printed = Printed::default();
+    for target in asked.union(&request.where_possible) {
+        match printed.add(*target, compiled, sources, request, id, down) {
+            Err(found) if !asked.contains(target) => {
+                printed.told.left_out.insert(*target, found.len());
+            }
+            done => done?,
+        }
+    }
+    Ok(printed)
+}
+
+impl Printed {
+    /// Adds the files for one target; nothing, where it cannot express something.
+    fn add(
+        &mut self,
+        target: Target,
+        compiled: &Compiled,
+        sources: &Sources,
+        request: &Request,
+        id: NodeId,
+        down: &[NodeId],
+    ) -> Result<(), Vec<Diagnostic>> {
         match target {
             Target::Nft => {
                 let model = Nft.lower(compiled, sources, id, down)?;
-                files.extend(Nft.print(&model));
-                told.admitted.extend(model.admitted);
-                (names, instances) = (model.names, model.instances);
+                self.files.extend(Nft.print(&model));
+                self.told.admitted.extend(model.admitted);
+                (self.names, self.instances) = (model.names, model.instances);
             }
             Target::Ebpf => {
                 let model = Ebpf.lower(compiled, sources, id, down)?;
-                files.extend(Ebpf.print(&model));
-                (names, instances) = (model.node.names, model.node.instances);
+                self.files.extend(Ebpf.print(&model));
+                (self.names, self.instances) = (model.node.names, model.node.instances);
             }
             Target::P4 => {
                 let usual = Profile::default();
                 let profile = request.profiles.get(&compiled.model.nodes[id].name).unwrap_or(&usual);
                 let model = p4::lower(compiled, sources, id, down, profile)?;
-                files.extend(P4.print(&model));
-                told.entries = Some((model.entries.by_key.len() as u64, model.saved));
-                told.admitted.extend(model.admitted);
-                instances = model.instances;
+                self.files.extend(P4.print(&model));
+                self.told.entries = Some((model.entries.by_key.len() as u64, model.saved));
+                self.told.admitted.extend(model.admitted);
+                if self.instances.is_empty() {
+                    self.instances = model.instances;
+                }
             }
         }
+        Ok(())
     }
-    Ok((files, names, instances, told))
 }
 
 /// Builds the nodes asked for. All that an error names is found, over all nodes.
@@ -165,7 +209,7 @@ pub fn build(compiled: &Compiled, sources: &Sources, request: &Request) -> Resul
         .collect();
     for (name, node) in built {
         match node {
-            Ok((artifacts, names, instances, of_node)) => {
+            Ok(Printed { files: artifacts, names, instances, told: of_node }) => {
                 let mut entry = NodeManifest { names, instances, ..NodeManifest::default() };
                 for artifact in artifacts {
                     let path = format!("{name}/{}", artifact.path);
@@ -204,8 +248,9 @@ pub fn build(compiled: &Compiled, sources: &Sources, request: &Request) -> Resul
 
 /// BLAKE3 over paths and texts, sorted by path, the names in `down`, and the sizes of tables, each preceded by its length.
 fn generation(sources: &Sources, request: &Request) -> String {
+    let sized = request.targets.union(&request.where_possible).any(|target| *target == Target::P4);
     let mut sizes = Vec::new();
-    for (node, profile) in request.profiles.iter().filter(|_| request.targets.contains(&Target::P4)) {
+    for (node, profile) in request.profiles.iter().filter(|_| sized) {
         sizes.extend(profile.tables.iter().map(|(table, size)| format!("{node} {table} {size}")));
     }
     let mut files: Vec<(&str, &str)> = sources.iter().map(|(_, s)| (s.path(), s.text())).collect();

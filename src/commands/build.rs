@@ -45,7 +45,7 @@ pub enum Target {
     Ebpf,
     /// A program for switches, its P4Info and its entries
     P4,
-    /// Every one of them, side by side
+    /// Every one of them, side by side; a switch's where all of it can be expressed
     All,
 }
 
@@ -58,13 +58,24 @@ impl Target {
             Self::All => BTreeSet::from([backends::Target::Nft, backends::Target::Ebpf]),
         }
     }
+
+    /// What is emitted beside them where it can be: a stateful gateway is nothing for a switch.
+    fn where_possible(self) -> BTreeSet<backends::Target> {
+        if self == Self::All { BTreeSet::from([backends::Target::P4]) } else { BTreeSet::new() }
+    }
 }
 
 pub fn run(global: &Global, args: &BuildArgs) -> Outcome {
     artifacts::replaceable(&args.out)?;
     let analysis = analysis::analyse(&args.project.path, &args.judging, &args.proving, &args.levels)?;
-    let targets = args.target.list();
-    let Some(bundle) = bundle(&analysis, targets, set(&args.node), set(&args.down), global)? else {
+    let wanted = Request {
+        targets: args.target.list(),
+        where_possible: args.target.where_possible(),
+        nodes: set(&args.node),
+        down: set(&args.down),
+        ..Request::default()
+    };
+    let Some(bundle) = bundle(&analysis, wanted, global)? else {
         return Ok(Exit::Findings);
     };
     artifacts::write(&bundle, &args.out)?;
@@ -99,6 +110,13 @@ fn lines(node: &str, told: &Told) -> String {
     for admitted in &told.admitted {
         let _ = writeln!(out, "{node}: admits {admitted}");
     }
+    for (target, findings) in &told.left_out {
+        let target = target.name();
+        let _ = writeln!(
+            out,
+            "{node}: nothing for {target}, which cannot express all of it; `build --target {target} --node {node}` shows why ({findings})"
+        );
+    }
     out
 }
 
@@ -106,15 +124,14 @@ pub(crate) fn set(names: &[String]) -> BTreeSet<String> {
     names.iter().cloned().collect()
 }
 
-/// The artifacts of these nodes (none named: of all); `None` if the project's errors, or the target, forbid it, which
-/// has been told.
+/// The artifacts that are asked for; `None` if the project's errors, or the target, forbid it, which has been told. Version and
+/// profiles are put in here.
 pub(crate) fn bundle(
     analysis: &Analysis,
-    targets: BTreeSet<backends::Target>,
-    nodes: BTreeSet<String>,
-    down: BTreeSet<String>,
+    wanted: Request,
     global: &Global,
 ) -> Result<Option<Bundle>, Failure> {
+    let (nodes, down) = (&wanted.nodes, &wanted.down);
     let model = &analysis.compiled.model;
     let known = || model.nodes.values().map(|node| node.name.as_str());
     let instance = |name: &str| {
@@ -123,7 +140,7 @@ pub(crate) fn bundle(
     if analysis.refuse("build", global) {
         return Ok(None);
     }
-    if let Some(unknown) = nodes.iter().chain(&down).find(|name| !known().any(|node| node == name.as_str())) {
+    if let Some(unknown) = nodes.iter().chain(down).find(|name| !known().any(|node| node == name.as_str())) {
         let near = lang::suggest(unknown, known()).map(|near| format!("; did you mean {near}?"));
         return Err(Failure::new(format!("there is no node {unknown}{}", near.unwrap_or_default())));
     }
@@ -131,7 +148,7 @@ pub(crate) fn bundle(
         return Err(Failure::new(format!("node {name} runs no gateway instance that could be down")));
     }
     let profiles = settings::profiles(&analysis.config, &analysis.compiled)?;
-    let request = Request { targets, nodes, version: env!("CARGO_PKG_VERSION").to_owned(), down, profiles };
+    let request = Request { version: env!("CARGO_PKG_VERSION").to_owned(), profiles, ..wanted };
     match backends::build(&analysis.compiled, &analysis.sources, &request) {
         Ok(bundle) => Ok(Some(bundle)),
         Err(mut found) => {

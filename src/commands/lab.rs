@@ -6,6 +6,7 @@ use crate::cli::{Global, Judging, Levels, ProjectPath, Proving};
 use crate::commands::build;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::Out;
+use backends::Request;
 use clap::{Args, Subcommand, ValueEnum};
 use node::lab::{self, LabError, LabOptions, ProbeOptions};
 use std::collections::BTreeSet;
@@ -99,8 +100,8 @@ fn up(
     proving: &Proving,
 ) -> Outcome {
     let analysis = analysis::analyse(path, judging, proving, &Levels::default())?;
-    let nodes = BTreeSet::new();
-    let Some(bundle) = build::bundle(&analysis, target.list(), nodes, build::set(down), global)? else {
+    let wanted = Request { targets: target.list(), down: build::set(down), ..Request::default() };
+    let Some(bundle) = build::bundle(&analysis, wanted, global)? else {
         return Ok(Exit::Findings);
     };
     let folder = tempfile::tempdir().map_err(|e| Failure::io("cannot make a temporary folder", &e))?;
