@@ -6,6 +6,7 @@ use partywall_backends::p4::Model;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Seconds that the switch waits for its entries before it reads packets.
@@ -34,6 +35,9 @@ type Sent = BTreeMap<u16, Vec<Vec<u8>>>;
 
 /// Runs the frames and compares what comes out of each port.
 pub fn compare(files: &BTreeMap<String, String>, model: &Model, trials: &[Trial], by: By) {
+    // One switch of this process at a time: its port is told by the process.
+    static RUNNING: Mutex<()> = Mutex::new(());
+    let _running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
     let scratch = Scratch::new(&format!("p4-{}", model.node));
     let dir = scratch.0.as_path();
     std::fs::write(dir.join("partywall.p4"), &files["p4/partywall.p4"]).unwrap();
