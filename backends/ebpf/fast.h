@@ -43,19 +43,51 @@ FORCE struct ct *known(struct pkt *p, const struct ct_key **key, int *invalid)
 	return e && !ended(e, p->now) ? e : NULL;
 }
 
-FORCE void count_rule(struct __sk_buff *skb, __u32 rule)
+/* Where a rule counts; 0: nowhere. Its first packet gives it the next place. */
+__noinline __u32 pw_place(__u32 rule)
 {
-	struct count *count, none = {};
+	__u32 none = 0, place, *found, *last;
 
 	if (!rule)
+		return 0;
+	found = bpf_map_lookup_elem(&rules, &rule);
+	if (found)
+		return *found;
+	last = bpf_map_lookup_elem(&rules, &none);
+	if (!last) {
+		bpf_map_update_elem(&rules, &none, &none, BPF_NOEXIST);
+		last = bpf_map_lookup_elem(&rules, &none);
+	}
+	/* No place is given twice. */
+	if (!last || *last >= 0xffff0000)
+		return 0;
+	place = __sync_fetch_and_add(last, 1) + 1;
+	/* If another processor was faster, its place holds. */
+	bpf_map_update_elem(&rules, &rule, &place, BPF_NOEXIST);
+	found = bpf_map_lookup_elem(&rules, &rule);
+	return found ? *found : 0;
+}
+
+FORCE void count_rule(struct __sk_buff *skb, __u32 place)
+{
+	__u32 page = place / PER_PAGE, none = 0;
+	struct counts *found;
+	struct count *count;
+	void *empty;
+
+	if (!place)
 		return;
-	count = bpf_map_lookup_elem(&rules, &rule);
-	if (!count) {
-		bpf_map_update_elem(&rules, &rule, &none, BPF_NOEXIST);
-		count = bpf_map_lookup_elem(&rules, &rule);
-		if (!count)
+	found = bpf_map_lookup_elem(&counts, &page);
+	if (!found) {
+		empty = bpf_map_lookup_elem(&blank, &none);
+		if (!empty)
+			return;
+		bpf_map_update_elem(&counts, &page, empty, BPF_NOEXIST);
+		found = bpf_map_lookup_elem(&counts, &page);
+		if (!found)
 			return;
 	}
+	count = &found->of[place % PER_PAGE];
 	count->packets++;
 	count->bytes += skb->len;
 }
@@ -185,8 +217,8 @@ FORCE int recall(struct pkt *p, struct ct *e, const struct ct_key *key)
 	return p->decided.arrival != p->arrival;
 }
 
-/* Remembers what a packet was decided to: `p->verdict`, `p->route`. */
-FORCE void remember(struct pkt *p, struct ct *e, const struct verdict *verdict)
+/* Remembers what a packet was decided to: `p->verdict`, `p->place`, `p->route`. */
+FORCE void remember(struct pkt *p, struct ct *e)
 {
 	struct decided *d = &e->decided[p->direction & 1];
 	__u64 word = *(volatile __u64 *)&d->word;
@@ -194,8 +226,8 @@ FORCE void remember(struct pkt *p, struct ct *e, const struct verdict *verdict)
 	if (p->port >> 24 || word == WRITING || __sync_val_compare_and_swap(&d->word, word, WRITING) != word)
 		return;
 	d->arrival = p->arrival;
-	d->rule[0] = verdict->rule[0];
-	d->rule[1] = verdict->rule[1];
+	d->place[0] = p->place[0];
+	d->place[1] = p->place[1];
 	d->verdict = p->verdict;
 	d->route = p->route;
 	__sync_lock_test_and_set(&d->word, word_of(p) | ((word + 2) & 0xffff) | 2);
@@ -259,8 +291,8 @@ FORCE int fast(struct __sk_buff *skb, struct pkt *p, const int in_vxlan)
 	if (in_vxlan && unwrap(skb, p))
 		return -1;
 	skb->cb[3] = p->decided.verdict;
-	count_rule(skb, p->decided.rule[0]);
-	count_rule(skb, p->decided.rule[1]);
+	count_rule(skb, p->decided.place[0]);
+	count_rule(skb, p->decided.place[1]);
 	touch(e, p, in_vxlan);
 	if (!in_vxlan && (p->xlat || (route->kind != R_TUNNEL && !local))) {
 		p->known = 1;

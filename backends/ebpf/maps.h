@@ -103,13 +103,33 @@ struct {
 	__type(value, struct count);
 } reasons SEC(".maps");
 
+/* Rule → the place where it counts. Under 0, which no rule is: the last place that was given to one. */
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 1048576);
 	__type(key, __u32);
-	__type(value, struct count);
+	__type(value, __u32);
 } rules SEC(".maps");
+
+/* Place / PER_PAGE → counters of rules, side by side: a hash of single ones would cost each packet three lines of the cache that no other
+ * rule shares, and with thousands of rules in use they are not there.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 131072);
+	__type(key, __u32);
+	__type(value, struct counts);
+} counts SEC(".maps");
+
+/* A page on which nothing has been counted. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct counts);
+} blank SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

@@ -236,8 +236,10 @@ FORCE int process(struct __sk_buff *skb, struct pkt *p, int refused, int is_plai
 	if (!verdict || !verdict->action)
 		return drop(skb, DROP_DEFAULT);
 	skb->cb[3] = p->verdict;
-	count_rule(skb, verdict->rule[0]);
-	count_rule(skb, verdict->rule[1]);
+	for (int i = 0; i < 2; i++) {
+		p->place[i] = pw_place(verdict->rule[i]);
+		count_rule(skb, p->place[i]);
+	}
 	if (verdict->log && !e)
 		pw_log(p, verdict->logged, verdict->action != A_DROP);
 	if (verdict->action == A_DROP)
@@ -303,7 +305,7 @@ FORCE int process(struct __sk_buff *skb, struct pkt *p, int refused, int is_plai
 	} else if (e) {
 		touch(e, p, 0);
 		if (is_plain)
-			remember(p, e, verdict);
+			remember(p, e);
 	}
 	if (p->protocol == P_TCP && (p->tcp_flags & TCP_SYN) && !p->frag_off && p->route.mtu &&
 	    pw_clamp(skb, p, p->route.mtu))

@@ -135,7 +135,7 @@ struct verdict {
 	__u32 way[2];
 	__u32 xlat;
 	__u32 gateway; /* A_BUCKET: row of buckets; A_ONLY: instance */
-	__u32 rule[2]; /* counters, 0: none */
+	__u32 rule[2]; /* that count it, 0: none */
 	__u32 logged;  /* number of the rule that logs */
 };
 
@@ -174,6 +174,12 @@ struct count {
 	__u64 bytes;
 };
 
+#define PER_PAGE 64
+
+struct counts {
+	struct count of[PER_PAGE];
+};
+
 struct tuple {
 	struct addr src, dst;
 	__u16 sport, dport;
@@ -195,7 +201,7 @@ enum ct_state { CT_NEW = 0, CT_REPLIED = 1, CT_CLOSING = 2, CT_RESET = 3 };
 struct decided {
 	__u64 word;    /* generation, port, and a number that changes with every change; 0: nothing; 1: being written */
 	__u64 arrival; /* who sent it */
-	__u32 rule[2];
+	__u32 place[2]; /* where it counts */
 	__u32 verdict;
 	struct route route;
 };
@@ -317,6 +323,7 @@ struct pkt {
 	__u32 swapped;
 	struct tuple orig, trans;
 	__u32 xlat, verdict, context;
+	__u32 place[2]; /* where the verdict's rules count */
 	__u32 way;
 	struct ct_alias alias;
 	struct ct init;

@@ -118,8 +118,7 @@ fn ebpf(
         slot: u8::try_from(running.slot).unwrap_or_default(),
         recorded: running.generation.as_deref() == Some(&program.listing.generation),
     };
-    let named = |map: &str, names: &BTreeMap<u32, String>| -> Result<Vec<Count>, NodeError> {
-        let counted = pins::counters(pins, map)?;
+    let named = |names: &BTreeMap<u32, String>, counted: &BTreeMap<u32, pins::Count>| -> Vec<Count> {
         let mut out: Vec<Count> = names
             .iter()
             .map(|(number, name)| {
@@ -131,9 +130,10 @@ fn ebpf(
             })
             .collect();
         out.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(out)
+        out
     };
-    let counts = (named("rules", &program.listing.rules)?, named("reasons", &program.listing.reasons)?);
+    let listing = &program.listing;
+    let counts = (named(&listing.rules, &pins::rules(pins)?), named(&listing.reasons, &pins::dropped(pins)?));
     Ok(Status::new(record, Some(kernel), counts))
 }
 

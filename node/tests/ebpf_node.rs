@@ -16,10 +16,13 @@ mod traffic;
 
 use ground::{Ground, SOMETIMES, both, on_a_node, tcp, with_sometimes};
 use lab_support::Fleet;
-use pair::{ALWAYS, B, Workload};
+use libbpf_rs::MapCore as _;
+use pair::{A, ALWAYS, B, Workload, project};
+use partywall_node::ebpf::pins;
 use partywall_node::generation::Target;
 use partywall_node::install;
 use partywall_node::status::status;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use support::sh;
@@ -95,6 +98,59 @@ fn after_a_reboot_workloads_are_closed_until_the_generation_is_installed_again()
         let back = install::rollback(state, &mut |_| {}).unwrap();
         assert!(back.left.is_empty() && back.entry.id == scene.of[1].id, "{back:#?}");
         assert!(scene.tcp(ALWAYS) && !scene.tcp(SOMETIMES));
+    });
+}
+
+/// Every packet counts for its rule, those of known connections too, and goes on counting for it in generations that have it. What
+/// counted for the others goes, page by page.
+#[test]
+fn rules_count_over_generations() {
+    const FIRST: u16 = 2000;
+    const EACH: u16 = 150;
+    const KEPT: u16 = 50;
+    const SENT: u64 = 3;
+    let with = |rules: u16| {
+        let ports = FIRST..FIRST + rules;
+        let lines: Vec<String> = ports.map(|port| format!("allow front -> front : udp/{port}")).collect();
+        (Fleet::Ebpf, project(&lines.join("\n  "), ""))
+    };
+    on_a_node("eBPF counters", &[with(EACH), with(KEPT)], |scene| {
+        let send = |rules: u16| {
+            let ports = || FIRST..FIRST + rules;
+            let bound = |workload: &Workload, at: Ipv4Addr| -> Vec<UdpSocket> {
+                workload.enter(|| ports().map(|port| UdpSocket::bind((at, port)).unwrap()).collect())
+            };
+            let (from, to) = (bound(&scene.a, A), bound(&scene.b, B));
+            for (port, (from, to)) in ports().zip(from.iter().zip(&to)) {
+                to.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+                for _ in 0..SENT {
+                    from.send_to(b"partywall", (B, port)).unwrap();
+                    to.recv(&mut [0; 16]).unwrap();
+                }
+            }
+        };
+        // Packets and bytes, Ethernet headers included, of all the rules but the first.
+        let counted = || -> Vec<(u64, u64)> {
+            let mut rules = status(scene.state()).unwrap().rules;
+            let number = |name: &str| name.rsplit('#').next().and_then(|n| n.parse::<u32>().ok()).unwrap();
+            rules.sort_by_key(|rule| number(&rule.name));
+            rules[1..].iter().map(|rule| (rule.packets, rule.bytes)).collect()
+        };
+        let times = |n: u64| (n * SENT, n * SENT * (14 + 20 + 8 + 9));
+        let pages = || pins::map(scene.ground.pins(), "counts").unwrap().keys().count();
+        scene.apply(0);
+        send(EACH);
+        assert_eq!(counted(), vec![times(1); EACH.into()]);
+        assert_eq!(pages(), 3);
+        scene.apply(1);
+        send(KEPT);
+        assert_eq!(counted(), vec![times(2); KEPT.into()]);
+        // Places are given on the last one.
+        assert_eq!(pages(), 2);
+        scene.apply(0);
+        send(EACH);
+        let (kept, again) = (vec![times(3); KEPT.into()], vec![times(1); (EACH - KEPT).into()]);
+        assert_eq!(counted(), [kept, again].concat());
     });
 }
 

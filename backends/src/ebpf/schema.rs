@@ -151,6 +151,9 @@ pub enum ServiceKind {
 pub const SPLIT: u32 = 0x0a00_0000;
 pub const BY_SOURCE: u32 = 0x0b00_0000;
 
+/// Rules that count on one page of the map `counts`.
+pub const PER_PAGE: u32 = 64;
+
 /// Reasons for a drop, as numbers of the map `reasons` and their counters' names.
 pub const REASONS: [(u32, &str); 15] = [
     (1, "unknown-vni"),

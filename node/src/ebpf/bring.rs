@@ -7,12 +7,14 @@
 use super::attach::{self, Device, tool};
 use super::base::{self, Base, PROGRAMS, Running};
 use super::local::{self, FABRIC, Net};
+use super::pins::{self, LAST_PLACE};
 use super::tcx::Direction;
 use super::{EbpfError, Result, closed, slots};
 use crate::command;
 use crate::generation::Program;
 use crate::install::Step;
 use backends::ebpf::image::Image;
+use backends::ebpf::schema::PER_PAGE;
 use backends::ebpf::{DeviceKind, Listing};
 use libbpf_rs::{MapCore as _, MapFlags, ProgramHandle};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
@@ -293,14 +295,27 @@ fn renew(base: &Base, slot: u32, locals: &BTreeMap<String, Image>) -> Result<boo
     Ok(changed)
 }
 
-/// Takes the counters of rules away that the generation does not have.
+/// Takes the counters of rules away that the generation does not have, and pages on which no rule counts any more.
 fn sweep_rules(base: &Base, listing: &Listing) -> Result<()> {
-    let rules = base.map("rules")?;
-    for key in rules.keys() {
-        let number = <[u8; 4]>::try_from(key.as_slice()).map_or(0, u32::from_ne_bytes);
-        if !listing.rules.contains_key(&number) {
+    let (rules, counts) = (base.map("rules")?, base.map("counts")?);
+    let mut last = None;
+    let mut pages = BTreeSet::new();
+    for (rule, place) in pins::numbers(&rules)? {
+        if rule == LAST_PLACE {
+            last = Some(place / PER_PAGE);
+        } else if listing.rules.contains_key(&rule) {
+            pages.insert(place / PER_PAGE);
+        } else {
             // A packet under way may have been faster.
-            let _ = rules.delete(&key);
+            let _ = rules.delete(&rule.to_ne_bytes());
+        }
+    }
+    // Places from the last one on are given meanwhile.
+    let Some(last) = last else { return Ok(()) };
+    for key in counts.keys() {
+        let page = <[u8; 4]>::try_from(key.as_slice()).map_or(u32::MAX, u32::from_ne_bytes);
+        if page < last && !pages.contains(&page) {
+            let _ = counts.delete(&key);
         }
     }
     Ok(())
