@@ -429,6 +429,10 @@ const GATEWAY: &[Mutation] = &[
         "set -- $(ip route show table all proto 87 | grep \"dev $O\" | head -n 1); ip route delete $1 table $(echo $* | sed 's/.*table //; s/ .*//')",
         &[("route", "IPv4 table")],
     ),
+    m(
+        "echo 0 >/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal",
+        &[("setting", "net/netfilter/nf_conntrack_tcp_be_liberal")],
+    ),
 ];
 
 #[test]

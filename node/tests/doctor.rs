@@ -153,6 +153,52 @@ fn others_rules_and_filters_are_found() {
     });
 }
 
+/// An instance that was away lets connections go on only if the kernel does not hold their windows against them.
+#[test]
+fn a_gateway_that_would_judge_windows_is_found() {
+    const SETTING: &str = "/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal";
+    if !able("doctor of a gateway") {
+        return;
+    }
+    let built = tempfile::tempdir().unwrap();
+    let more = r#"
+node g1 { vtep 192.0.2.11 dev eth1 gateway }
+external net { 203.0.113.0/24 }
+gateway edge { joins shop, net instances g1 stateful attach net on g1 dev ext0 next-hop 203.0.113.1 }
+extend tenant shop { route 203.0.113.0/24 via edge }
+"#;
+    let text = project("", more).replace("node n1 { vtep 192.0.2.11", "node n1 { vtep 192.0.2.10");
+    lab_support::build(&lab_support::project(&[("gateway.pw".to_owned(), text)]), built.path());
+    let nowhere = tempfile::tempdir().unwrap();
+    alone(|| {
+        sh(
+            "ip link set dev lo up; ip link add name eth1 type veth peer name ext0; ip link set dev eth1 up; ip link set dev ext0 up; ip address add 192.0.2.11/24 dev eth1",
+        );
+        let look = |node: &str| {
+            let found = doctor(Some(&open(built.path(), node)), nowhere.path()).unwrap();
+            let about = found.findings.into_iter().filter(|f| f.message.contains("tcp_be_liberal"));
+            about.map(|f| (f.severity, f.help)).collect::<Vec<_>>()
+        };
+        let set = |value: &str| std::fs::write(SETTING, value).unwrap();
+        // It is the generation that sets it.
+        assert!(
+            matches!(look("g1").as_slice(), [(Severity::Note, help)] if help.contains("partywall apply"))
+        );
+        let kept = tempfile::tempdir().unwrap();
+        let state = State::new(kept.path());
+        let apply = || install::apply(&state, Some(&open(built.path(), "g1")), &mut |_| {}).unwrap();
+        apply();
+        assert_eq!(look("g1"), []);
+        set("0");
+        assert!(
+            matches!(look("g1").as_slice(), [(Severity::Warning, help)] if help.contains("partywall apply"))
+        );
+        assert_eq!(look("n1"), [], "only gateways need it");
+        apply();
+        assert_eq!(look("g1"), []);
+    });
+}
+
 #[test]
 fn services_that_tidy_up_are_found() {
     let root = tempfile::tempdir().unwrap();

@@ -39,8 +39,9 @@ pub enum Outcome {
     Passed { mark: u32, src: u128, dst: u128 },
 }
 
-/// The first entry whose key holds these values; exact keys first.
-fn lookup<'r>(rules: &'r Ruleset, table: Table, key: &[Atom]) -> Option<&'r Atom> {
+/// The value of the first entry whose key holds these values, exact keys first; of a set, which has none, `None` always.
+#[must_use]
+pub fn lookup<'r>(rules: &'r Ruleset, table: Table, key: &[Atom]) -> Option<&'r Atom> {
     let entries = rules.tables.get(&table)?;
     if let Some(entry) = entries.get(key) {
         return entry.value.as_ref();

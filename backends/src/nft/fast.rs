@@ -19,8 +19,9 @@ const PAIRS: usize = 512;
 /// Ports of DHCP servers and their clients. Their packets are looked at more closely, hence not found at once.
 const DHCP: [u16; 4] = [67, 68, 546, 547];
 
-/// The model with the tables that its program asks.
-pub(super) fn joined(model: &Model) -> Model {
+/// The model with the tables that its program asks, made of those that [`lower`](crate::linux::lower) gives.
+#[must_use]
+pub fn joined(model: &Model) -> Model {
     let mut out = model.clone();
     single_ports(&mut out.rules);
     if !model.gateway {

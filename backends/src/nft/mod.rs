@@ -12,6 +12,8 @@ mod schema;
 mod script;
 mod stateless;
 
+pub use fast::joined;
+
 use crate::Backend;
 use crate::artifacts::Artifact;
 use crate::capability::{self, Capability};

@@ -181,8 +181,19 @@ fn raw(model: &Model) -> Statements {
     out
 }
 
-/// What a packet shows that is to be decided at once: nothing about it is odd. In IPv4 a header without options.
-const PLAIN: [&str; 2] = ["@nh,0,8 0x45", "meta nfproto ipv6"];
+/// What a packet shows that is to be decided at once: nothing about it is odd. In IPv4 a header without options; in IPv6 one that none
+/// follows behind which a routing header may stand.
+const PLAIN: [&str; 2] = ["@nh,0,8 0x45", "ip6 nexthdr != { 0, 43, 44, 51, 60 }"];
+
+/// The same of IPv6, and no ICMP.
+const PLAIN6_NO_ICMP: &str = "ip6 nexthdr != { 0, 43, 44, 51, 58, 60 }";
+
+/// Plain packets of [`ENDS`].
+const PLAIN_ENDS: [&str; 2] =
+    ["@nh,0,8 0x45 meta l4proto { tcp, udp, sctp }", "ip6 nexthdr { tcp, udp, sctp }"];
+
+/// What has a routing header has more destinations than the one that is decided on (RFC 8200, 4.4), or had.
+pub(super) const ROUTED: &str = "exthdr rt exists goto invalid";
 
 fn decide(model: &Model) -> Statements {
     if model.gateway {
@@ -228,7 +239,7 @@ fn decide_gateway(model: &Model) -> Statements {
 
 /// The way of most packets in one rule: what is known by the device and both addresses, then the port. What is not found so goes
 /// the long way. An error shows other addresses than what it is about.
-fn at_once(model: &Model, plain: &str, (table, header): (Table, &str)) -> Statements {
+fn at_once(model: &Model, plain: &str, lives: &str, (table, header): (Table, &str)) -> Statements {
     if !model.rules.has(table) || !model.rules.has(Table::Exact) {
         return Vec::new();
     }
@@ -239,7 +250,7 @@ fn at_once(model: &Model, plain: &str, (table, header): (Table, &str)) -> Statem
     };
     vec![
         format!(
-            "{plain} {ENDS} meta mark set {key} . ct direction map @{} {}",
+            "{plain} {lives}meta mark set {key} . ct direction map @{} {}",
             name(table),
             exact(model, PORT)
         ),
@@ -267,8 +278,8 @@ fn landed(model: &Model) -> Statements {
         |table, header| format!("meta mark set iifname . {header} daddr . meta mark map @{}", name(table));
     let lives = errors::lives(model);
     let pairs = [(Table::In4, "ip"), (Table::In6, "ip6")];
-    for ((plain, lives), pairs) in PLAIN.into_iter().zip(lives).zip(pairs) {
-        out.extend(at_once(model, format!("{plain} {lives}").trim_end(), pairs));
+    for ((plain, lives), pairs) in PLAIN_ENDS.into_iter().zip(lives).zip(pairs) {
+        out.extend(at_once(model, plain, lives, pairs));
     }
     for ((plain, lives), (table, header, family)) in PLAIN.into_iter().zip(lives).zip(families) {
         if model.rules.has(table) {
@@ -291,6 +302,7 @@ fn known(model: &Model) -> Statements {
     let mut out = to_host(model);
     out.push(UNKNOWN.into());
     out.push("ip hdrlength != 5 goto invalid".into());
+    out.push(ROUTED.into());
     out.extend(foreign_icmp());
     out
 }
@@ -348,16 +360,15 @@ fn workload(model: &Model) -> Statements {
     ];
     let there = || tables.into_iter().filter(|(table, ..)| model.rules.has(*table));
     let mut out = Vec::new();
-    for (plain, pairs) in PLAIN.into_iter().zip([(Table::Out4, "ip"), (Table::Out6, "ip6")]) {
-        out.extend(at_once(model, plain, pairs));
+    for (plain, pairs) in PLAIN_ENDS.into_iter().zip([(Table::Out4, "ip"), (Table::Out6, "ip6")]) {
+        out.extend(at_once(model, plain, "", pairs));
     }
     for (table, header, family) in there() {
-        let [plain4, plain6] = PLAIN;
         // Neighbour discovery is of no connection.
-        let plain =
-            if header == "ip" { plain4.to_owned() } else { format!("{plain6} meta l4proto != ipv6-icmp") };
+        let plain = if header == "ip" { PLAIN[0] } else { PLAIN6_NO_ICMP };
         out.push(format!("{plain} {} goto source{family}_{SUFFIX}", owned(table, header)));
     }
+    out.push(ROUTED.into());
     out.extend(servers());
     for (table, header, family) in there() {
         if header == "ip6" {

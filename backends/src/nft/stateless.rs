@@ -5,7 +5,7 @@
 //! connection, which is refused there.
 
 use super::print::SUFFIX;
-use super::program::{ENDS, Statements, exact, key, name};
+use super::program::{ENDS, ROUTED, Statements, exact, key, name};
 use crate::iproute2::group::FABRIC;
 use crate::linux::Model;
 use crate::linux::model::Table;
@@ -125,13 +125,16 @@ fn stateless(model: &Model, family: &Family) -> Statements {
             "meta l4proto ipv6-icmp goto invalid",
             "icmp type { 3, 4, 5, 9, 10, 11, 12, 31 } goto invalid",
         ]
-        .map(str::to_owned),
+        .map(str::to_owned)
+        .to_vec(),
         _ => [
+            ROUTED,
             "meta l4proto icmp goto invalid",
             "icmpv6 type 0-127 goto invalid",
             "icmpv6 type { 130-137, 143, 148-149, 151-153 } goto invalid",
         ]
-        .map(str::to_owned),
+        .map(str::to_owned)
+        .to_vec(),
     });
     out.push(format!("jump answers{number}_{SUFFIX}"));
     out.push(format!("meta priority set iifname map @{}", name(Table::Space)));

@@ -89,7 +89,7 @@ fn dotted(version: &[u32]) -> String {
 }
 
 /// What the emitted files use, each tried in a network namespace made for that.
-const TRIED: [(&str, &str, &str, &[&str]); 14] = [
+const TRIED: [(&str, &str, &str, &[&str]); 15] = [
     ("nf_tables", "nf_tables", "nft", &["add table inet try; add table arp try; add chain inet try c"]),
     (
         "base chains",
@@ -119,6 +119,7 @@ const TRIED: [(&str, &str, &str, &[&str]); 14] = [
         ],
     ),
     ("raw payload expressions", "nf_tables", "nft", &["add set inet try v { typeof @th,96,24; }"]),
+    ("IPv6 extension headers", "nf_tables", "nft", &["add rule inet try p exthdr rt exists drop"]),
     ("verdict maps", "nf_tables", "nft", &["add rule inet try p meta mark vmap { 1 : drop }"]),
     (
         "jhash",

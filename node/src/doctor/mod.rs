@@ -74,6 +74,7 @@ pub fn doctor(generation: Option<&Generation>, root: &Path) -> Result<Doctor, No
         findings.extend(system::rules(generation)?);
         if let Some(generation) = generation {
             findings.extend(system::devices(generation)?);
+            findings.extend(system::gateway(generation)?);
         }
     }
     findings.sort();

@@ -1,7 +1,7 @@
 //! Services that tidy up what they did not make, rules of others, settings, and the devices that a generation wants.
 
 use super::{Finding, Severity};
-use crate::audit::Snapshot;
+use crate::audit::{Snapshot, running};
 use crate::command;
 use crate::error::NodeError;
 use crate::generation::Generation;
@@ -79,11 +79,40 @@ pub(super) fn network_manager(root: &Path) -> Vec<Finding> {
     )]
 }
 
+/// A setting of the kernel's below `/proc/sys`, if it has it.
+fn value(key: &str) -> Option<u64> {
+    std::fs::read_to_string(Path::new("/proc/sys").join(key)).ok()?.trim().parse().ok()
+}
+
+/// On a gateway, the setting without which connections do not survive that their instance was away. A generation makes it, so that
+/// before the first one it is only worth knowing.
+///
+/// # Errors
+/// nft refuses to tell which generation runs.
+pub(super) fn gateway(generation: &Generation) -> Result<Option<Finding>, NodeError> {
+    if !generation.is_gateway() {
+        return Ok(None);
+    }
+    let key = "net.netfilter.nf_conntrack_tcp_be_liberal";
+    let now = match value("net/netfilter/nf_conntrack_tcp_be_liberal") {
+        Some(1) => return Ok(None),
+        Some(now) => format!("is {now}"),
+        None => "is not there, as long as no rule here asks for connections".to_owned(),
+    };
+    let (severity, help) = if running(&Snapshot::generation()?).is_some() {
+        let help = format!("`partywall apply` sets it to 1; see that nothing else here writes {key}");
+        (Severity::Warning, help)
+    } else {
+        (Severity::Note, "`partywall apply` sets it to 1".to_owned())
+    };
+    let message = format!(
+        "{key} {now}: TCP connections that went on through another instance are cut when they return to this one"
+    );
+    Ok(Some(Finding::new(severity, "setting", message, help)))
+}
+
 /// Kernel settings that a generation does not make itself and that matter.
 pub(super) fn settings() -> Vec<Finding> {
-    let value = |key: &str| -> Option<u64> {
-        std::fs::read_to_string(Path::new("/proc/sys").join(key)).ok()?.trim().parse().ok()
-    };
     let mut out = Vec::new();
     for family in ["iptables", "ip6tables"] {
         if value(&format!("net/bridge/bridge-nf-call-{family}")) == Some(1) {

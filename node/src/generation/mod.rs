@@ -350,6 +350,12 @@ impl Generation {
         Devices { workloads: names("WORKLOADS"), outside: names("OUTSIDE"), underlay: underlay.collect() }
     }
 
+    /// Whether instances of gateways run here, by what the nft target's script says.
+    pub(crate) fn is_gateway(&self) -> bool {
+        let script = self.files.get(SCRIPT).map(|bytes| String::from_utf8_lossy(bytes)).unwrap_or_default();
+        assignment(&script, "GATEWAY") == "yes"
+    }
+
     /// Addresses that VXLAN devices are to send from.
     pub(crate) fn vteps(&self) -> BTreeSet<String> {
         if let Some(program) = &self.program {

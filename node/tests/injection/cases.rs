@@ -322,16 +322,23 @@ impl<'a> Cases<'a> {
             (Twist::Flags(0x06), invalid.clone(), tcp),
             // What the capability table says of eBPF nodes: checksums are the receiver's, destination options are refused.
             (Twist::WrongChecksum, invalid.clone(), (tcp || udp) && !ebpf()),
-            (Twist::UdpLength, invalid, udp),
+            (Twist::UdpLength, invalid.clone(), udp),
             (Twist::Ttl(1), Expect::Silent, true),
             (Twist::Extension(60), expect.clone(), !v4 && !ebpf()),
             (Twist::Extension(44), expect, !v4),
+            (self.routing(), invalid, !v4),
             (Twist::Vlan, Expect::Silent, true),
         ];
         let kinds: Vec<_> = kinds.into_iter().filter(|k| k.2).collect();
         let (twist, expect, _) = kinds[self.rng.below(kinds.len())].clone();
         let frame = self.by_endpoint(at, &Self::fields(&p), twist);
         Some(self.case(&format!("{twist:?}"), Place::Endpoint(at), frame, expect, &p, true))
+    }
+
+    /// A routing header of some type, used up or not, alone or behind another.
+    fn routing(&mut self) -> Twist {
+        let before = self.pick(&[None, None, Some(60), Some(0)]);
+        Twist::Routing(self.pick(&[0, 2, 3, 4, 253]), self.pick(&[0, 1, 5]), before)
     }
 
     /// Somebody else's address or MAC.
@@ -400,11 +407,18 @@ impl<'a> Cases<'a> {
         Some(Case { frames, ..self.case(what, Place::Endpoint(at), Vec::new(), expect, &p, true) })
     }
 
-    fn encapsulated(&mut self, from: NodeId, to: NodeId, vni: u32, f: &Fields) -> (Place, Vec<u8>) {
+    fn encapsulated(
+        &mut self,
+        from: NodeId,
+        to: NodeId,
+        vni: u32,
+        f: &Fields,
+        twist: Twist,
+    ) -> (Place, Vec<u8>) {
         let id = self.id();
         let nodes = &self.c.model.nodes;
         let (sender, receiver) = (self.node_at(from), self.node_at(to));
-        let inner = frames::frame(self.router(from), self.router(to), f, id, Twist::None);
+        let inner = frames::frame(self.router(from), self.router(to), f, id, twist);
         let outer = Outer {
             from: self.lab.topology.nodes[sender].mac,
             to: self.lab.topology.nodes[receiver].mac,
@@ -443,7 +457,7 @@ impl<'a> Cases<'a> {
         if from == to || vni == 0 || (gateway && all.contains(&vni)) || hosted.contains(&vni) {
             return None;
         }
-        let (place, frame) = self.encapsulated(from, to, vni, &Self::fields(&p));
+        let (place, frame) = self.encapsulated(from, to, vni, &Self::fields(&p), Twist::None);
         Some(self.case(
             "unknown VNI",
             place,
@@ -484,7 +498,6 @@ impl<'a> Cases<'a> {
             (false, _) => false,
         };
         let vni = self.c.model.segments[self.c.model.endpoints[id].segment].vni;
-        let (place, frame) = self.encapsulated(from, to, vni, &Self::fields(&p));
         // Whoever may show this source at all is known; what it may not do with it is refused by the decision.
         let steered = self.c.model.nodes[from].gateway && gateway.is_none();
         let known = gateway.map_or(home == Some(from), instance);
@@ -495,7 +508,27 @@ impl<'a> Cases<'a> {
         } else {
             Expect::Refused { node: to }
         };
-        Some(self.case("tunnelled", place, frame, expect, &p, true))
+        Some(self.between("tunnelled", (from, to), vni, &p, expect))
+    }
+
+    /// What one node sends to another; of what would arrive some is not as it should be.
+    fn between(
+        &mut self,
+        what: &str,
+        (from, to): (NodeId, NodeId),
+        vni: u32,
+        p: &Packet,
+        expect: Expect,
+    ) -> Case {
+        let arrives = matches!(expect, Expect::Arrive { .. });
+        if p.family == Family::V6 && arrives && self.rng.chance(30) {
+            let twist = self.routing();
+            let (place, frame) = self.encapsulated(from, to, vni, &Self::fields(p), twist);
+            let expect = Expect::Drop { node: to, reason: "invalid" };
+            return self.case(&format!("{what}, {twist:?}"), place, frame, expect, p, true);
+        }
+        let (place, frame) = self.encapsulated(from, to, vni, &Self::fields(p), Twist::None);
+        self.case(what, place, frame, expect, p, true)
     }
 
     /// Sources of a space that are endpoints, or an external's: address as seen, node, gateway.
@@ -561,8 +594,7 @@ impl<'a> Cases<'a> {
             Expect::Refused { node: to }
         };
         let vni = self.c.model.segments[self.c.model.endpoints[id].segment].vni;
-        let (place, frame) = self.encapsulated(from, to, vni, &Self::fields(&p));
-        Some(self.case("to a gateway", place, frame, expect, &p, true))
+        Some(self.between("to a gateway", (from, to), vni, &p, expect))
     }
 
     /// Addresses of an external that tenants know as their clients'.

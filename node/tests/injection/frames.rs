@@ -36,6 +36,9 @@ pub enum Twist {
     Ttl(u8),
     /// IPv6 destination options, a hop-by-hop header, or a fragment header of a whole packet before the transport's.
     Extension(u8),
+    /// An IPv6 routing header: its type, how many segments are left, and the kind of a header without meaning that stands before it.
+    /// The checksum is as if it were not there.
+    Routing(u8, u8, Option<u8>),
     Vlan,
 }
 
@@ -170,6 +173,11 @@ fn ethernet(from: [u8; 6], to: [u8; 6], ethertype: u16, rest: &[u8]) -> Vec<u8> 
     [to.as_slice(), &from, &ethertype.to_be_bytes(), rest].concat()
 }
 
+/// Destination or hop-by-hop options without meaning, before a header of this kind.
+fn padding(next: u8) -> Vec<u8> {
+    vec![next, 0, 1, 4, 0, 0, 0, 0]
+}
+
 /// The Ethernet frame of packet `id`.
 pub fn frame(from: [u8; 6], to: [u8; 6], f: &Fields, id: u32, twist: Twist) -> Vec<u8> {
     let ttl = if let Twist::Ttl(ttl) = twist { ttl } else { 64 };
@@ -183,7 +191,15 @@ pub fn frame(from: [u8; 6], to: [u8; 6], f: &Fields, id: u32, twist: Twist) -> V
             let (next, extension) = match twist {
                 // No-operation padding; of a fragment header: offset zero, no more fragments.
                 Twist::Extension(44) => (44, [vec![f.protocol, 0, 0, 0], id.to_be_bytes().to_vec()].concat()),
-                Twist::Extension(kind) => (kind, vec![f.protocol, 0, 1, 4, 0, 0, 0, 0]),
+                Twist::Extension(kind) => (kind, padding(f.protocol)),
+                // One address (RFC 8200, 4.4; RFC 6275, 6.4; RFC 8754, 2).
+                Twist::Routing(kind, left, before) => {
+                    let header = [&[f.protocol, 2, kind, left, 0, 0, 0, 0][..], &octets(f.src)].concat();
+                    match before {
+                        None => (43, header),
+                        Some(other) => (other, [padding(43), header].concat()),
+                    }
+                }
                 _ => (f.protocol, Vec::new()),
             };
             let length = extension.len() + body.len();

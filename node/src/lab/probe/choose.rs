@@ -34,6 +34,8 @@ pub(crate) struct Shot {
     pub(crate) to: Option<Station>,
     /// The gateway instance that an allowed connection passes, or at which a packet from an external enters.
     pub(crate) instance: Option<NodeId>,
+    /// The one that its answer passes: another only where packets go by their sender alone.
+    pub(crate) back: Option<NodeId>,
 }
 
 #[derive(Debug)]
@@ -89,19 +91,15 @@ impl<'a> Chooser<'a> {
         let decision = eval::decide(self.c, &packet).ok()?;
         let from = self.stations.at(packet.family, decision.from.filter(|f| f.owner == packet.space)?)?;
         let to = decision.to.and_then(|to| self.stations.at(packet.family, to));
-        let instance = self.instance(&packet, &decision);
+        let way = |direction| self.instance(&packet, &decision, direction);
+        let (instance, back) = (way(Direction::Request), way(Direction::Reply));
         // Without a live instance an allowed connection is nothing to be shown.
-        (decision.via.is_none() || instance.is_some()).then_some(Shot {
-            packet,
-            decision,
-            from,
-            to,
-            instance,
-        })
+        let shown = decision.via.is_none() || instance.is_some() && back.is_some();
+        shown.then_some(Shot { packet, decision, from, to, instance, back })
     }
 
-    /// The instance that carries the flow; for one from an external the one that it arrives at, allowed or not.
-    fn instance(&self, p: &Packet, d: &Decision) -> Option<NodeId> {
+    /// The instance that carries the flow in a direction; for one from an external the one that it arrives at, allowed or not.
+    fn instance(&self, p: &Packet, d: &Decision, direction: Direction) -> Option<NodeId> {
         let outside = !self.c.model.owners[p.space].is_tenant();
         let gateway = d.via.or_else(|| {
             let range = self.c.spaces[p.space].destinations.get(p.family, p.dst).filter(|_| outside)?;
@@ -111,7 +109,7 @@ impl<'a> Chooser<'a> {
             }
         })?;
         let flow = Flow { src: d.from?, dst: d.to?, family: p.family, protocol: p.protocol, x: p.x, y: p.y };
-        buckets::passes(&self.c.model, gateway, &flow, Direction::Request, self.down)
+        buckets::passes(&self.c.model, gateway, &flow, direction, self.down)
     }
 
     /// Whether the node is plugged in.

@@ -96,15 +96,16 @@ impl<'a> Judge<'a> {
             Method::Raw { answered: false } => false,
         };
         let answered = self.answers.get(&number).copied().unwrap_or(false);
-        let through = shot.instance.map(|n| self.node_name(n));
+        let [through, back] = [shot.instance, shot.back].map(|n| n.map(|n| self.node_name(n)));
         let expected = Expected::Allow {
             arrives: self.station_name(to),
             through: through.clone(),
             reply: replies.then_some(true),
+            reply_through: back.clone().filter(|_| replies && back != through),
         };
         let key = self.key(number, shot);
         let seen = Observed { reply: replies.then_some(answered), ..self.observed(key, shot.from) };
-        let wanted: Vec<String> = through.into_iter().collect();
+        let [wanted, wanted_back] = [through, back].map(Vec::from_iter);
         let arrivals: Vec<&Event> = self.arrivals(key, shot.from).collect();
         let why = if seen.arrived.is_empty() {
             Some("it did not arrive".to_owned())
@@ -119,8 +120,8 @@ impl<'a> Judge<'a> {
             ))
         } else if replies && !answered {
             Some("its answer did not come back".to_owned())
-        } else if replies && seen.reply_through != wanted {
-            Some("its answer passed another gateway instance".to_owned())
+        } else if replies && seen.reply_through != wanted_back {
+            Some("its answer passed another gateway instance than the one its bucket belongs to".to_owned())
         } else {
             None
         };

@@ -70,6 +70,9 @@ pub enum Expected {
         /// Whether an answer is to come back; absent where the protocol has none.
         #[serde(skip_serializing_if = "Option::is_none")]
         reply: Option<bool>,
+        /// The gateway instance of the answer, where it is another.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reply_through: Option<String>,
     },
     Deny {
         /// The node that drops it.
@@ -167,6 +170,9 @@ fn cells(row: &Row) -> [String; 5] {
         None => row.name.clone(),
     };
     let expected = match &row.expected {
+        Some(Expected::Allow { through: Some(node), reply_through: Some(back), .. }) => {
+            format!("allow, through {node} and back through {back}")
+        }
         Some(Expected::Allow { through: Some(node), .. }) => format!("allow, through {node}"),
         Some(Expected::Allow { through: None, .. }) => "allow".to_owned(),
         Some(Expected::Deny { node, reason }) => format!("deny, {reason} at {node}"),
@@ -185,6 +191,9 @@ fn seen_text(seen: &Observed) -> String {
     }
     if !seen.through.is_empty() {
         parts.push(format!("through {}", seen.through.join(", ")));
+    }
+    if !seen.reply_through.is_empty() && seen.reply_through != seen.through {
+        parts.push(format!("back through {}", seen.reply_through.join(", ")));
     }
     match seen.reply {
         Some(true) => parts.push("answered".to_owned()),

@@ -93,10 +93,12 @@ impl Range<'_> {
         }
     }
 
-    /// The external's cable to the instance of this shot, or the first one where it has none.
+    /// The external's cable to the instance of what it sends of this shot, or the first one where it has none.
     fn cable(&self, external: usize, shot: &Shot) -> Option<(usize, &LinkPlace)> {
         let links = &self.topology.externals.get(external)?.links;
-        let right = links.iter().enumerate().find(|(_, l)| Some(l.node) == shot.instance);
+        let asks = shot.from == Station::External(external);
+        let instance = if asks { shot.instance } else { shot.back };
+        let right = links.iter().enumerate().find(|(_, l)| Some(l.node) == instance);
         right.or_else(|| links.iter().enumerate().next())
     }
 
@@ -122,7 +124,7 @@ impl Range<'_> {
         Some(alias.unwrap_or(real))
     }
 
-    /// Gives externals the addresses that the shots need, and routes every flow by the cable of its instance.
+    /// Gives externals the addresses that the shots need, and routes what they send by the cable of its instance.
     ///
     /// # Errors
     /// The kernel refuses one.

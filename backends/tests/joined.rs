@@ -1,0 +1,311 @@
+//! The tables that the nft program asks answer as those that they are made of: for every combination of what occurs in
+//! their keys, and of what is next to that.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    dead_code,
+    reason = "a test; it shares modules with others"
+)]
+
+mod common;
+#[path = "../../tests/differential/generate.rs"]
+mod generate;
+#[path = "p4/random.rs"]
+mod random;
+
+use common::{Project, attempt, examples, folder, text};
+use compiler::algebra::Family;
+use compiler::packet::proto;
+use partywall_backends::Backend as _;
+use partywall_backends::linux::Model;
+use partywall_backends::linux::model::{Atom, Direction, Entry, Ruleset, Table};
+use partywall_backends::linux::walk::lookup;
+use partywall_backends::nft::{Nft, joined};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Pairs of hosts of a device that are written out.
+const PAIRS: usize = 512;
+
+/// One way into a node with endpoints, in one family: by which tables a packet's addresses are judged.
+struct Way {
+    family: Family,
+    /// From a workload with a declared MAC; else from the fabric.
+    leaves: bool,
+    /// Whose addresses are right, and the joined table of the same with the context.
+    right: Table,
+    context: Table,
+    /// The joined table of pairs.
+    pairs: Option<Table>,
+}
+
+const WAYS: [Way; 6] = [
+    way(Family::V4, true, Table::Owner4, Table::From4, Some(Table::Out4)),
+    way(Family::V6, true, Table::Owner6, Table::From6, Some(Table::Out6)),
+    way(Family::V4, true, Table::Bare4, Table::FromBare4, None),
+    way(Family::V6, true, Table::Bare6, Table::FromBare6, None),
+    way(Family::V4, false, Table::Here4, Table::Land4, Some(Table::In4)),
+    way(Family::V6, false, Table::Here6, Table::Land6, Some(Table::In6)),
+];
+
+const fn way(family: Family, leaves: bool, right: Table, context: Table, pairs: Option<Table>) -> Way {
+    Way { family, leaves, right, context, pairs }
+}
+
+/// How much was compared, and how much of it was found.
+#[derive(Debug, Default, Clone, Copy)]
+struct Compared {
+    contexts: u64,
+    pairs: u64,
+    verdicts: u64,
+    /// Devices with more pairs than are written out.
+    large: u64,
+}
+
+fn entries(rules: &Ruleset, table: Table) -> impl Iterator<Item = (&Vec<Atom>, &Entry)> {
+    rules.tables.get(&table).into_iter().flatten()
+}
+
+/// What stands in one field of a table's keys.
+fn field(rules: &Ruleset, table: Table, at: usize) -> BTreeSet<Atom> {
+    entries(rules, table).filter_map(|(key, _)| key.get(at).cloned()).collect()
+}
+
+/// Single addresses, and those next to them.
+fn around(addresses: impl IntoIterator<Item = Atom>) -> BTreeSet<Atom> {
+    let near = |atom: Atom| {
+        let Atom::Address(family, lo, hi) = atom else { panic!("{atom:?} is no address") };
+        [lo.wrapping_sub(1), lo, hi, hi.wrapping_add(1)].map(|at| at & family.max()).map(|at| (family, at))
+    };
+    addresses.into_iter().flat_map(near).map(|(family, at)| Atom::Address(family, at, at)).collect()
+}
+
+/// As lowered: the context of what comes in by a device from a sender in this role, in this direction.
+fn context(rules: &Ruleset, device: &Atom, role: &Atom, direction: Direction) -> Option<Atom> {
+    let zone = rules.get(Table::Zone, std::slice::from_ref(device))?;
+    let key = [device.clone(), role.clone(), zone.clone(), Atom::Direction(direction)];
+    rules.get(Table::Context, &key).cloned()
+}
+
+/// As lowered: the class of the pair of ends of a connection, and whether both ends have entries of their own.
+fn pair(rules: &Ruleset, family: Family, context: &Atom, src: &Atom, dst: &Atom) -> Option<(Atom, bool)> {
+    let tables = match family {
+        Family::V4 => [[Table::Src4, Table::SrcRange4], [Table::Dst4, Table::DstRange4]],
+        Family::V6 => [[Table::Src6, Table::SrcRange6], [Table::Dst6, Table::DstRange6]],
+    };
+    let class = |[exact, range]: [Table; 2], address: &Atom| {
+        let key = [context.clone(), address.clone()];
+        let own = lookup(rules, exact, &key).map(|class| (class.clone(), true));
+        own.or_else(|| Some((lookup(rules, range, &key)?.clone(), false)))
+    };
+    let ((src, one), (dst, other)) = (class(tables[0], src)?, class(tables[1], dst)?);
+    Some((rules.get(Table::Pair, &[dst, src])?.clone(), one && other))
+}
+
+/// Everything about the addresses of packets that come this way.
+fn compare_way(rules: &Ruleset, asked: &Ruleset, way: &Way, all: &BTreeSet<Atom>, seen: &mut Compared) {
+    let absent = Atom::Device("absent".to_owned());
+    let devices: BTreeSet<Atom> = field(rules, way.right, 0).into_iter().chain([absent]).collect();
+    // What tells senders apart: their MAC, or the role of the node that the packet comes from.
+    let with_mac = matches!(way.right, Table::Owner4 | Table::Owner6);
+    let mut senders = if with_mac { field(rules, way.right, 1) } else { BTreeSet::new() };
+    if with_mac {
+        senders.insert(Atom::Mac([2, 9, 9, 9, 9, 9]));
+    } else if !way.leaves {
+        senders = field(rules, Table::Context, 1);
+        senders.insert(Atom::Mark(0x00ff_ff00));
+    } else {
+        senders.insert(Atom::Mark(0));
+    }
+    for device in &devices {
+        // How many pairs of this device could be written out, and how many are.
+        let (mut could, mut are) = (0, 0);
+        for (sender, own) in senders.iter().flat_map(|s| all.iter().map(move |own| (s, own))) {
+            let (right, joined) = match (with_mac, way.leaves) {
+                (true, _) => (vec![device.clone(), sender.clone(), own.clone()], None),
+                (false, true) => (vec![device.clone(), own.clone()], None),
+                (false, false) => {
+                    let with_role = vec![device.clone(), own.clone(), sender.clone()];
+                    (vec![device.clone(), own.clone()], Some(with_role))
+                }
+            };
+            let is = asked.get(way.context, joined.as_ref().unwrap_or(&right));
+            let holds = rules.tables.get(&way.right).is_some_and(|table| table.contains_key(&right));
+            let role = if way.leaves { Atom::Mark(0) } else { sender.clone() };
+            for direction in Direction::BOTH {
+                let due = context(rules, device, &role, direction).filter(|_| holds);
+                assert_eq!(is, due.as_ref(), "{:?} {right:?} {role:?} {direction:?}", way.context);
+                seen.contexts += u64::from(due.is_some());
+                let Some(table) = way.pairs else { continue };
+                for peer in all {
+                    // In the direction of the replies, the packet's destination opened the connection.
+                    let (src, dst) = if way.leaves { (own, peer) } else { (peer, own) };
+                    let opens = direction == Direction::Original;
+                    let (from, to) = if opens { (src, dst) } else { (dst, src) };
+                    let due = due.as_ref().and_then(|c| pair(rules, way.family, c, from, to));
+                    let mut key = vec![device.clone()];
+                    key.extend(way.leaves.then(|| sender.clone()));
+                    key.extend([src.clone(), dst.clone()]);
+                    key.extend((!way.leaves).then(|| sender.clone()));
+                    key.push(Atom::Direction(direction));
+                    let is = asked.get(table, &key);
+                    could += usize::from(matches!(due, Some((_, true))));
+                    are += usize::from(is.is_some());
+                    if let Some(is) = is {
+                        assert_eq!(Some(is), due.as_ref().map(|(pair, _)| pair), "{table:?} {key:?}");
+                        seen.pairs += 1;
+                    }
+                }
+            }
+        }
+        let due = if could <= PAIRS { could } else { 0 };
+        assert_eq!(are, due, "{:?} of {device:?}: {could} could be written out", way.pairs);
+        seen.large += u64::from(could > PAIRS);
+    }
+}
+
+/// Verdicts on protocols and ports.
+fn compare_verdicts(rules: &Ruleset, asked: &Ruleset, seen: &mut Compared) {
+    let mut by_pair: BTreeMap<&Atom, [BTreeSet<u16>; 3]> = BTreeMap::new();
+    for (key, _) in entries(rules, Table::Verdict) {
+        let [pair, Atom::Proto(first, last), Atom::Port(a, b), Atom::Port(c, d)] = key.as_slice() else {
+            panic!("{key:?}")
+        };
+        let of = by_pair.entry(pair).or_default();
+        for (edges, (lo, hi)) in
+            of.iter_mut().zip([(u16::from(*first), u16::from(*last)), (*a, *b), (*c, *d)])
+        {
+            edges.extend([lo.saturating_sub(1), lo, hi, hi.saturating_add(1)]);
+        }
+    }
+    let nobody = (Atom::Mark(u32::MAX), [BTreeSet::from([6]), BTreeSet::from([0]), BTreeSet::from([443])]);
+    let nobody = (&nobody.0, nobody.1.clone());
+    for (pair, [protocols, sources, ports]) in by_pair.into_iter().chain([nobody]) {
+        for protocol in protocols.into_iter().filter_map(|p| u8::try_from(p).ok()) {
+            for (x, y) in sources.iter().flat_map(|x| ports.iter().map(move |y| (*x, *y))) {
+                let (proto, port) = (Atom::Proto(protocol, protocol), |at| Atom::Port(at, at));
+                let whole = [pair.clone(), proto.clone(), port(x), port(y)];
+                let due = lookup(rules, Table::Verdict, &whole);
+                let exact = asked.get(Table::Exact, &[pair.clone(), proto, port(y)]);
+                let is = exact.or_else(|| lookup(asked, Table::Verdict, &whole));
+                assert_eq!(is, due, "{pair:?}, protocol {protocol}, {x} to {y}");
+                seen.verdicts += u64::from(due.is_some());
+            }
+        }
+    }
+    for (key, _) in entries(asked, Table::Exact) {
+        let [_, Atom::Proto(protocol, last), Atom::Port(port, end)] = key.as_slice() else {
+            panic!("{key:?}")
+        };
+        assert!(protocol == last && port == end);
+        assert!([proto::TCP, proto::UDP, proto::SCTP].contains(protocol), "{key:?}");
+        // What looks like a server of DHCP is looked at more closely.
+        assert!(*protocol != proto::UDP || ![67, 68, 546, 547].contains(port), "{key:?}");
+    }
+}
+
+/// What became of other tables, and which are the program's own.
+fn compare_rest(rules: &Ruleset, asked: &Ruleset, gateway: bool) {
+    let made = |table: &Table| {
+        *table >= Table::From4 && *table <= Table::Exact || *table == Table::Verdict && rules.has(*table)
+    };
+    let mut gone = BTreeSet::new();
+    if !gateway {
+        gone.extend([Table::Owner4, Table::Owner6, Table::Bare4, Table::Bare6, Table::Context]);
+    }
+    for (table, entries) in rules.tables.iter().filter(|(table, _)| !made(table)) {
+        assert_eq!(asked.tables.get(table).is_none(), gone.contains(table), "{table:?}");
+        assert!(gone.contains(table) || asked.tables.get(table) == Some(entries), "{table:?}");
+    }
+    assert!(asked.tables.keys().all(|table| made(table) || rules.tables.contains_key(table)));
+    assert!(asked.contradictions.is_empty(), "{:?}", asked.contradictions);
+}
+
+fn compare(model: &Model, seen: &mut Compared) {
+    let asked = joined(model);
+    let (rules, asked) = (&model.rules, &asked.rules);
+    compare_rest(rules, asked, model.gateway);
+    compare_verdicts(rules, asked, seen);
+    if model.gateway {
+        return;
+    }
+    for way in &WAYS {
+        let tables = match way.family {
+            Family::V4 => [Table::Src4, Table::Dst4, Table::SrcRange4, Table::DstRange4],
+            Family::V6 => [Table::Src6, Table::Dst6, Table::SrcRange6, Table::DstRange6],
+        };
+        let ends = tables.into_iter().flat_map(|table| field(rules, table, 1));
+        let at = if matches!(way.right, Table::Owner4 | Table::Owner6) { 2 } else { 1 };
+        compare_way(rules, asked, way, &around(ends.chain(field(rules, way.right, at))), seen);
+    }
+}
+
+/// All nodes of a project. `false`: the target cannot express it.
+fn compare_all(project: &Project, seen: &mut Compared) -> bool {
+    let c = &project.compiled;
+    let models: Result<Vec<Model>, _> =
+        c.model.nodes.ids().map(|id| Nft.lower(c, &project.sources, id, &[])).collect();
+    let Ok(models) = models else { return false };
+    models.iter().for_each(|model| compare(model, seen));
+    true
+}
+
+fn random(seeds: std::ops::Range<u64>, text: impl Fn(u64) -> String) -> (Compared, usize) {
+    let (mut seen, mut projects) = (Compared::default(), 0);
+    for seed in seeds {
+        let files = [("main.pw".to_owned(), text(seed))];
+        if let Ok(project) = attempt(&files) {
+            projects += usize::from(compare_all(&project, &mut seen));
+        }
+    }
+    println!("{projects} projects: {seen:?}");
+    (seen, projects)
+}
+
+#[test]
+fn tables_of_random_projects_answer_as_those_they_are_made_of() {
+    let (seen, projects) = random(0..60, generate::project);
+    assert!(projects >= 15, "{projects} projects");
+    assert!(seen.contexts > 100 && seen.pairs > 100 && seen.verdicts > 1_000, "{seen:?}");
+}
+
+#[test]
+fn tables_of_random_stateless_projects_answer_as_those_they_are_made_of() {
+    let (seen, projects) = random(0..25, random::project);
+    assert!(projects >= 10, "{projects} projects");
+    assert!(seen.contexts > 100 && seen.pairs > 100 && seen.verdicts > 1_000, "{seen:?}");
+}
+
+#[test]
+fn tables_of_the_datacenter_answer_as_those_they_are_made_of() {
+    let mut seen = Compared::default();
+    assert!(compare_all(&folder(&examples().join("02-datacenter")), &mut seen));
+    assert!(seen.contexts > 100 && seen.pairs > 100 && seen.verdicts > 1_000, "{seen:?}");
+}
+
+/// One device with more pairs of hosts than are written out beside one with few.
+#[test]
+fn a_device_with_many_pairs_has_none_written_out() {
+    let list = |from: u32, to: u32| {
+        (from..to).map(|n| format!("10.0.0.{n}, fd00::{n}")).collect::<Vec<_>>().join(", ")
+    };
+    let text = text(&format!(
+        r#"
+fabric f {{ encap vxlan port 4789 underlay mtu 9000 family ipv4 precedence base unknown-vni drop }}
+node c1 {{ vtep 192.0.2.11 dev eth0 }}
+node c2 {{ vtep 192.0.2.12 dev eth0 }}
+tenant a id 1 {{ segment s vni 10 {{ 10.0.0.0/24, fd00::/64 }} }}
+endpoint many in a.s {{ at {} mac 02:00:00:00:00:01 on c1 dev many }}
+endpoint others in a.s {{ at {} mac 02:00:00:00:00:02 on c2 dev others }}
+endpoint one in a.s {{ at 10.0.0.99 mac 02:00:00:00:00:03 on c1 dev one }}
+policy p in base {{ allow same-tenant : tcp/443 | udp/{{53, 67, 546}} | sctp | tcp/1000..1015 | tcp/2000..2016 from 1024..65535 }}
+"#,
+        list(10, 26),
+        list(40, 56),
+    ));
+    let mut seen = Compared::default();
+    assert!(compare_all(&text, &mut seen));
+    assert!(seen.large > 0 && seen.pairs > 0, "{seen:?}");
+}
