@@ -60,6 +60,8 @@ struct Compared {
     contexts: u64,
     pairs: u64,
     verdicts: u64,
+    /// Verdicts by a number for the source port.
+    numbered: u64,
     /// Devices with more pairs than are written out.
     large: u64,
 }
@@ -188,8 +190,12 @@ fn compare_verdicts(rules: &Ruleset, asked: &Ruleset, seen: &mut Compared) {
                 let (proto, port) = (Atom::Proto(protocol, protocol), |at| Atom::Port(at, at));
                 let whole = [pair.clone(), proto.clone(), port(x), port(y)];
                 let due = lookup(rules, Table::Verdict, &whole);
-                let exact = asked.get(Table::Exact, &[pair.clone(), proto, port(y)]);
-                let is = exact.or_else(|| lookup(asked, Table::Verdict, &whole));
+                let exact = asked.get(Table::Exact, &[pair.clone(), proto.clone(), port(y)]);
+                let number = lookup(asked, Table::FromPort, &[pair.clone(), proto, port(x)]);
+                let numbered = number.and_then(|n| lookup(asked, Table::ToPort, &[n.clone(), port(y)]));
+                seen.numbered += u64::from(numbered.is_some());
+                // The second of two rules is asked even where the first one found half of what it asks for.
+                let is = exact.or(numbered).or_else(|| lookup(asked, Table::Verdict, &whole));
                 assert_eq!(is, due, "{pair:?}, protocol {protocol}, {x} to {y}");
                 seen.verdicts += u64::from(due.is_some());
             }
@@ -209,14 +215,14 @@ fn compare_verdicts(rules: &Ruleset, asked: &Ruleset, seen: &mut Compared) {
 /// What became of other tables, and which are the program's own.
 fn compare_rest(rules: &Ruleset, asked: &Ruleset, gateway: bool) {
     let made = |table: &Table| {
-        *table >= Table::From4 && *table <= Table::Exact || *table == Table::Verdict && rules.has(*table)
+        *table >= Table::From4 && *table <= Table::ToPort || *table == Table::Verdict && rules.has(*table)
     };
     let mut gone = BTreeSet::new();
     if !gateway {
         gone.extend([Table::Owner4, Table::Owner6, Table::Bare4, Table::Bare6, Table::Context]);
     }
     for (table, entries) in rules.tables.iter().filter(|(table, _)| !made(table)) {
-        assert_eq!(asked.tables.get(table).is_none(), gone.contains(table), "{table:?}");
+        assert_ne!(asked.tables.contains_key(table), gone.contains(table), "{table:?}");
         assert!(gone.contains(table) || asked.tables.get(table) == Some(entries), "{table:?}");
     }
     assert!(asked.tables.keys().all(|table| made(table) || rules.tables.contains_key(table)));
@@ -283,6 +289,52 @@ fn tables_of_the_datacenter_answer_as_those_they_are_made_of() {
     let mut seen = Compared::default();
     assert!(compare_all(&folder(&examples().join("02-datacenter")), &mut seen));
     assert!(seen.contexts > 100 && seen.pairs > 100 && seen.verdicts > 1_000, "{seen:?}");
+}
+
+/// Many ranges of destination ports behind few kinds of source ports, overlapping ones among them, beside a pair in which each range
+/// has source ports of its own.
+#[test]
+fn ranges_behind_few_kinds_of_source_ports_are_found_by_a_number() {
+    let ranges = |from: u32| {
+        (0..20).map(|n| format!("{}..{}", from + 100 * n, from + 100 * n + 40)).collect::<Vec<_>>().join(", ")
+    };
+    let each =
+        |n: u32| format!("tcp/{}..{} from {}..{}", 9000 + 50 * n, 9030 + 50 * n, 1000 * n, 1000 * n + 999);
+    let text = text(&format!(
+        r#"
+fabric f {{ encap vxlan port 4789 underlay mtu 9000 family ipv4 precedence top > base unknown-vni drop }}
+node c1 {{ vtep 192.0.2.11 dev eth0 }}
+node c2 {{ vtep 192.0.2.12 dev eth0 }}
+tenant a id 1 {{ segment s vni 10 {{ 10.0.0.0/24, fd00::/64 }} segment t vni 11 {{ 10.0.1.0/24 }} }}
+endpoint one in a.s {{ at 10.0.0.5, fd00::5 mac 02:00:00:00:00:01 on c1 dev one }}
+endpoint two in a.s {{ at 10.0.0.6, fd00::6 mac 02:00:00:00:00:02 on c2 dev two }}
+endpoint three in a.t {{ at 10.0.1.7 mac 02:00:00:00:00:03 on c1 dev three }}
+policy p in top {{
+  deny a.s -> a.s : tcp/{{{}}} from 1024..65535
+  allow a.s -> a.s : tcp | udp/{{{}}} from {{53, 1024..2047}} | udp/{{{}}} from 2000..3000 | icmp
+  allow a.s -> a.t : {}
+}}
+"#,
+        ranges(10_000),
+        ranges(20_000),
+        ranges(20_050),
+        (0..24).map(each).collect::<Vec<_>>().join(" | "),
+    ));
+    let mut seen = Compared::default();
+    assert!(compare_all(&text, &mut seen));
+    assert!(seen.numbered > 1_000 && seen.verdicts > 2 * seen.numbered / 3, "{seen:?}");
+    // The other pair's are found as they were.
+    let c = &text.compiled;
+    for id in c.model.nodes.ids() {
+        let model = joined(&Nft.lower(c, &text.sources, id, &[]).unwrap());
+        let [plain, numbered] = [Table::Verdict, Table::FromPort].map(|t| field(&model.rules, t, 0));
+        assert!(plain.is_disjoint(&numbered) && !numbered.is_empty(), "{plain:?} {numbered:?}");
+        assert!(entries(&model.rules, Table::Verdict).count() >= 24);
+        let had = entries(&Nft.lower(c, &text.sources, id, &[]).unwrap().rules, Table::Verdict).count();
+        let has = [Table::Verdict, Table::FromPort, Table::ToPort, Table::Exact]
+            .map(|t| entries(&model.rules, t).count());
+        println!("{had} verdicts: {has:?}");
+    }
 }
 
 /// One device with more pairs of hosts than are written out beside one with few.

@@ -178,7 +178,8 @@ pub enum Table {
     Home,
     /// Tables of the nft target's program alone, made of those above: (device, MAC, source) → context and, without a MAC, (device,
     /// source) → context; (VXLAN device, destination, role) → context; both with the pair, (device, MAC, source, destination, direction) and (VXLAN
-    /// device, source, destination, role, direction) → pair class; (pair class, protocol, destination port) → verdict.
+    /// device, source, destination, role, direction) → pair class; (pair class, protocol, destination port) → verdict; (pair class, protocol, source port) →
+    /// number, and (number, destination port) → verdict.
     From4,
     From6,
     FromBare4,
@@ -190,6 +191,8 @@ pub enum Table {
     In4,
     In6,
     Exact,
+    FromPort,
+    ToPort,
     /// ARP: (device, MAC, sender) that may ask; (device, own address); device → mark for the lookup.
     ArpOwner,
     ArpBare,

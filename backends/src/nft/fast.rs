@@ -6,8 +6,9 @@
 
 use crate::linux::Model;
 use crate::linux::model::{Atom, Direction, Entry, Ruleset, Table};
+use crate::linux::numbers::KIND;
 use compiler::packet::proto;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Ranges of at most so many ports are written port by port.
 const FEW: u16 = 16;
@@ -15,6 +16,10 @@ const FEW: u16 = 16;
 /// A device whose packets are between at most so many pairs of hosts has them written out: one lookup instead of four, in exchange
 /// for elements that have to be loaded.
 const PAIRS: usize = 512;
+
+/// A pair of classes with at least so many verdicts on ranges has them by the destination port alone, should few kinds of source
+/// ports tell them apart. The kernel puts a range into each field of an interval table as prefixes, and `1024-65535` is six of them.
+const MANY: usize = 8;
 
 /// Ports of DHCP servers and their clients. Their packets are looked at more closely, hence not found at once.
 const DHCP: [u16; 4] = [67, 68, 546, 547];
@@ -24,6 +29,7 @@ const DHCP: [u16; 4] = [67, 68, 546, 547];
 pub fn joined(model: &Model) -> Model {
     let mut out = model.clone();
     single_ports(&mut out.rules);
+    source_ports(&mut out.rules);
     if !model.gateway {
         contexts(&mut out.rules, &model.rules);
         pairs(&mut out.rules, &model.rules);
@@ -169,6 +175,104 @@ fn single_ports(rules: &mut Ruleset) {
             rules.tables.insert(table, entries);
         }
     }
+}
+
+/// Verdicts on ranges of destination ports without protocol and source port, which give a number first: (pair class, protocol, source
+/// port) → number, (number, destination port) → verdict. The number is the pair's and one of its own, in the last eight bits.
+fn source_ports(rules: &mut Ruleset) {
+    let Some(all) = rules.tables.remove(&Table::Verdict) else { return };
+    let mut pairs: BTreeMap<Atom, Vec<(Vec<Atom>, Entry)>> = BTreeMap::new();
+    for (key, entry) in all {
+        let Some(pair) = key.first().cloned() else { continue };
+        pairs.entry(pair).or_default().push((key, entry));
+    }
+    for (pair, list) in pairs {
+        let first = if let Atom::Mark(mark) = pair { Some((mark & !KIND) << 8) } else { None };
+        match first.zip(numbered(&list)) {
+            Some((first, cells)) => {
+                for (number, (cell, inside)) in (first + 1..).zip(cells) {
+                    let note = inside.first().map(|(_, entry)| entry.note.clone()).unwrap_or_default();
+                    let note = if inside.len() > 1 { format!("{note}, and others") } else { note };
+                    let [protocol, source] = cell.atoms();
+                    let key = vec![pair.clone(), protocol, source];
+                    rules.put(Table::FromPort, key, Some(Atom::Class(number)), note);
+                    for (port, entry) in inside {
+                        let key = vec![Atom::Class(number), port.clone()];
+                        rules.put(Table::ToPort, key, entry.value.clone(), entry.note.clone());
+                    }
+                }
+            }
+            None => rules.tables.entry(Table::Verdict).or_default().extend(list),
+        }
+    }
+}
+
+/// Protocols and source ports that the verdicts of a pair do not tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Cell {
+    protocol: (u8, u8),
+    source: (u16, u16),
+}
+
+impl Cell {
+    fn atoms(self) -> [Atom; 2] {
+        [Atom::Proto(self.protocol.0, self.protocol.1), Atom::Port(self.source.0, self.source.1)]
+    }
+}
+
+/// Destination ports and the verdict on them.
+type Inside<'e> = Vec<(&'e Atom, &'e Entry)>;
+
+/// The verdicts of one pair by at most 255 cells; `None`: they are few, would become more than twice as many, or hardly share a cell.
+fn numbered(list: &[(Vec<Atom>, Entry)]) -> Option<BTreeMap<Cell, Inside<'_>>> {
+    if list.len() < MANY {
+        return None;
+    }
+    let mut protocols = BTreeSet::new();
+    for (key, _) in list {
+        let [_, Atom::Proto(first, last), ..] = key.as_slice() else { return None };
+        protocols.extend([u16::from(*first), u16::from(*last) + 1]);
+    }
+    // Each protocol's own, where source ports begin or have ended.
+    let mut sources: BTreeMap<(u16, u16), BTreeSet<u32>> = BTreeMap::new();
+    for (key, _) in list {
+        let [_, Atom::Proto(first, last), Atom::Port(from, to), _] = key.as_slice() else { return None };
+        for protocol in pieces(&protocols, u16::from(*first), u16::from(*last)) {
+            sources.entry(protocol).or_default().extend([u32::from(*from), u32::from(*to) + 1]);
+        }
+    }
+    let most = list.len().saturating_mul(2);
+    let most_cells = usize::from(u8::MAX).min(list.len() / 2);
+    let mut cells: BTreeMap<Cell, Inside<'_>> = BTreeMap::new();
+    let mut count = 0;
+    for (key, entry) in list {
+        let [_, Atom::Proto(first, last), Atom::Port(from, to), port] = key.as_slice() else { return None };
+        for protocol in pieces(&protocols, u16::from(*first), u16::from(*last)) {
+            for source in pieces(sources.get(&protocol)?, u32::from(*from), u32::from(*to)) {
+                let cell = Cell {
+                    protocol: (u8::try_from(protocol.0).ok()?, u8::try_from(protocol.1).ok()?),
+                    source: (u16::try_from(source.0).ok()?, u16::try_from(source.1).ok()?),
+                };
+                cells.entry(cell).or_default().push((port, entry));
+                count += 1;
+                if count > most || cells.len() > most_cells {
+                    return None;
+                }
+            }
+        }
+    }
+    Some(cells)
+}
+
+/// What the cuts leave of `first..=last`, both of which they hold (the end as what comes after it).
+fn pieces<N: Copy + Ord + From<u8> + std::ops::Sub<Output = N> + std::ops::Add<Output = N>>(
+    cuts: &BTreeSet<N>,
+    first: N,
+    last: N,
+) -> impl Iterator<Item = (N, N)> {
+    let one = N::from(1);
+    let ends = cuts.range(first + one..=last + one).copied();
+    cuts.range(first..=last).copied().zip(ends).map(move |(from, next)| (from, next - one))
 }
 
 /// A verdict's key port by port, if it is for a few ports of one protocol.

@@ -261,6 +261,9 @@ fn at_once(model: &Model, plain: &str, lives: &str, (table, header): (Table, &st
 /// Protocols with ports, whose packets are of no connection but their own.
 pub(super) const ENDS: &str = "meta l4proto { tcp, udp, sctp }";
 
+/// Of these a packet may be an error, about a connection of another protocol.
+pub(super) const ICMP: &str = "meta l4proto { icmp, ipv6-icmp }";
+
 /// The destination port of a packet's connection.
 const PORT: &str = "ct original proto-dst";
 
@@ -463,7 +466,7 @@ fn serve(model: &Model) -> Statements {
         format!("meta priority set {} map @{} goto judged_{SUFFIX}", key(model, table, fields), name(table))
     };
     let tuple = ["meta mark", "ct original protocol", "ct original proto-src", PORT];
-    let [pair, protocol, _, port] = tuple;
+    let [pair, protocol, source, port] = tuple;
     if model.rules.has(Table::Exact) {
         out.push(format!("{ENDS} {}", exact(model, PORT)));
     }
@@ -471,7 +474,11 @@ fn serve(model: &Model) -> Statements {
     if model.rules.has(Table::Exact) {
         // An error is decided as what it is about.
         let exact = service(Table::Exact, &[pair, protocol, port]);
-        out.push(format!("meta l4proto {{ icmp, ipv6-icmp }} {exact}"));
+        out.push(format!("{ICMP} {exact}"));
+    }
+    if model.rules.has(Table::FromPort) {
+        let found = by_ports(model, &[pair, protocol, source], port);
+        out.push(format!("meta l4proto {WITH_PORTS} {found}"));
     }
     if model.rules.has(Table::Verdict) {
         out.push(format!("meta l4proto {WITH_PORTS} {}", service(Table::Verdict, &tuple)));
@@ -484,6 +491,18 @@ fn serve(model: &Model) -> Statements {
     }
     out.push("goto by_default".into());
     out
+}
+
+/// The verdict by what the source port gives and the destination port. What the first lookup gives stays in the other register if the
+/// second finds nothing, where nobody asks for it.
+pub(super) fn by_ports(model: &Model, source: &[&str], port: &str) -> String {
+    let from = key(model, Table::FromPort, source);
+    let to = key(model, Table::ToPort, &["meta priority", port]);
+    format!(
+        "meta priority set {from} map @{} meta priority set {to} map @{} goto judged_{SUFFIX}",
+        name(Table::FromPort),
+        name(Table::ToPort)
+    )
 }
 
 /// What follows from a verdict.

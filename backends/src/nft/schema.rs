@@ -198,6 +198,8 @@ pub fn declared(table: Table) -> Declared {
             map("in6", "typeof iifname . ip6 saddr . ip6 daddr . meta mark . ct direction", "meta mark")
         }
         Table::Exact => map("exact", "type mark . inet_proto . inet_service", "classid"),
+        Table::FromPort => ranges(map("from_port", "type mark . inet_proto . inet_service", "classid")),
+        Table::ToPort => ranges(map("to_port", "type classid . inet_service", "classid")),
         Table::ArpOwner => arp(set("owner", "type ifname . ether_addr . ipv4_addr")),
         Table::ArpBare => arp(set("bare", "type ifname . ipv4_addr")),
         Table::ArpSelf => arp(set("self", "type ifname . ipv4_addr")),

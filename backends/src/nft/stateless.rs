@@ -5,7 +5,7 @@
 //! connection, which is refused there.
 
 use super::print::SUFFIX;
-use super::program::{ENDS, ROUTED, Statements, exact, key, name};
+use super::program::{ENDS, ICMP, ROUTED, Statements, by_ports, exact, key, name};
 use crate::iproute2::group::FABRIC;
 use crate::linux::Model;
 use crate::linux::model::Table;
@@ -192,15 +192,20 @@ fn serve(model: &Model, answers: bool) -> Statements {
     if model.rules.has(Table::Exact) {
         out.push(format!("{ENDS} {}", exact(model, "th dport")));
     }
+    let [pair, protocol] = ["meta mark", "meta l4proto"];
+    if model.rules.has(Table::FromPort) {
+        for (of, port) in [(ENDS, "th dport"), (ICMP, "th sport")] {
+            out.push(format!("{of} {}", by_ports(model, &[pair, protocol, "th sport"], port)));
+        }
+    }
     let mut ask = |of: &str, table: Table, fields: &[&str]| {
         if model.rules.has(table) {
             let lookup = format!("meta priority set {} map @{}", key(model, table, fields), name(table));
             out.push(format!("{of}{lookup} goto judged_{SUFFIX}"));
         }
     };
-    let [pair, protocol] = ["meta mark", "meta l4proto"];
     ask(&format!("{ENDS} "), Table::Verdict, &[pair, protocol, "th sport", "th dport"]);
-    ask("meta l4proto { icmp, ipv6-icmp } ", Table::Verdict, &[pair, protocol, "th sport", "th sport"]);
+    ask(&format!("{ICMP} "), Table::Verdict, &[pair, protocol, "th sport", "th sport"]);
     ask("", Table::Protocol, &[pair, protocol]);
     if !answers {
         ask("", Table::Rest, &[pair]);

@@ -109,6 +109,15 @@ pub fn build(project: &Project, directory: &Path) {
     Fleet::wanted().build(project, &[], directory);
 }
 
+/// Elements of a `stage.nft` whose keys begin with a range of ports.
+pub fn port_ranges(stage: &str) -> usize {
+    let is_range = |key: &str| {
+        let ends = key.trim_start().split_once('-');
+        ends.is_some_and(|(from, to)| from.parse::<u16>().is_ok() && to.parse::<u16>().is_ok())
+    };
+    stage.lines().filter(|line| line.split(" . ").next().is_some_and(is_range)).count()
+}
+
 /// All `.pw` files below a directory, sorted by path.
 pub fn read(root: &Path) -> Vec<(String, String)> {
     let mut out = Vec::new();
