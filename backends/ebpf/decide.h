@@ -145,6 +145,41 @@ __noinline int pw_decide(struct pkt *p)
 	return p->verdict ? 0 : DROP_DEFAULT;
 }
 
+/* Set in the context of what answers. */
+#define ANSWERS 0x00800000u
+
+/* Whoever opens a TCP connection sends SYN without ACK; whoever answers, ACK or RST. */
+FORCE int may_answer(const struct pkt *p)
+{
+	__u32 flags = p->first_flags;
+
+	return p->protocol != P_TCP || ((flags & (TCP_SYN | TCP_ACK)) != TCP_SYN && (flags & (TCP_ACK | TCP_RST)));
+}
+
+/* The same of a packet that is of no connection, by what it shows: first as one that answers, then as one that opens. */
+__noinline int pw_decide_alone(struct pkt *p)
+{
+	if (!p)
+		return DROP_DEFAULT;
+	p->context = p->stateless;
+	if (may_answer(p) && !pw_decide(p))
+		return 0;
+	p->context &= ~ANSWERS;
+	return pw_decide(p);
+}
+
+/* ICMP about other packets, or about a link's own matters: where no connection is known it is about none. */
+FORCE int speaks_of_others(const struct pkt *p)
+{
+	const __u64 v4 = 1ull << 3 | 1ull << 4 | 1ull << 5 | 1ull << 9 | 1ull << 10 | 1ull << 11 | 1ull << 12 | 1ull << 31;
+	const __u64 v6 = 0xffull << 2 | 1ull << 15 | 3ull << 20 | 7ull << 23; /* from 128 on */
+	__u32 type = p->icmp_type;
+
+	if (p->protocol == P_ICMP)
+		return type < 64 && (v4 >> type & 1);
+	return p->protocol == P_ICMP6 && (type < 128 || (type < 192 && (v6 >> (type & 63) & 1)));
+}
+
 /* Linux' jhash (include/linux/jhash.h) of 4 or 16 bytes. */
 FORCE __u32 rol(__u32 word, __u32 by)
 {
@@ -224,7 +259,7 @@ FORCE __u32 cell_of(struct pkt *p, const struct addr *at, __u32 flow, __u32 port
 	return pw_cell(p->family, &key.a, 1, with_ports(p->protocol) ? port : 0);
 }
 
-/* The instance of a gateway that this connection passes, by the buckets of its two real ends; 0: none is alive. */
+/* The instance of a gateway that this connection passes, or this packet, by the buckets of real ends; 0: none is alive. */
 __noinline __u32 pw_instance(struct pkt *p, __u32 row, __u32 flow)
 {
 	__u32 here, there, index, *found;
@@ -232,8 +267,13 @@ __noinline __u32 pw_instance(struct pkt *p, __u32 row, __u32 flow)
 
 	if (!p)
 		return 0;
-	here = cell_of(p, &p->orig.src, flow, p->orig.sport);
-	there = cell_of(p, &p->orig.dst, flow, p->orig.dport);
+	if (flow == F_SENDER) {
+		/* It lives here, and shows its real address. */
+		here = there = pw_cell(p->family, &p->t.src, 0, 0);
+	} else {
+		here = cell_of(p, &p->orig.src, flow, p->orig.sport);
+		there = cell_of(p, &p->orig.dst, flow, p->orig.dport);
+	}
 	index = row * (CELLS * CELLS) + (here & 63) * CELLS + (there & 63);
 	map = INNER(buckets, p);
 	found = map ? bpf_map_lookup_elem(map, &index) : NULL;

@@ -35,6 +35,7 @@ FORCE struct pkt *begin(struct __sk_buff *skb)
 	p->zone = 0;
 	p->known = 0;
 	p->direction = 0;
+	p->stateless = 0;
 	map = INNER(settings, p);
 	config = map ? bpf_map_lookup_elem(map, &zero) : NULL;
 	if (!config)
@@ -97,6 +98,8 @@ __noinline int pw_fragment(struct pkt *p)
 		value.next = payload;
 		value.sport = p->t.sport;
 		value.dport = p->t.dport;
+		value.tcp_flags = p->tcp_flags;
+		__builtin_memset(value.zero, 0, sizeof(value.zero));
 		bpf_map_update_elem(&fragments, &key, &value, BPF_ANY);
 		return 0;
 	}
@@ -112,6 +115,7 @@ __noinline int pw_fragment(struct pkt *p)
 	}
 	p->t.sport = first->sport;
 	p->t.dport = first->dport;
+	p->first_flags = first->tcp_flags;
 	if (is_icmp(p->protocol)) {
 		p->icmp_type = p->t.dport >> 8;
 		p->icmp_query = query_of(p->protocol, p->icmp_type);
@@ -189,12 +193,16 @@ FORCE int process(struct __sk_buff *skb, struct pkt *p, int refused, int is_plai
 		return drop(skb, DROP_TO_HOST);
 	if (refused)
 		return drop(skb, refused);
+	p->first_flags = p->tcp_flags;
 	if (p->is_frag) {
 		reason = pw_fragment(p);
 		if (reason)
 			return drop(skb, reason);
 	}
-	if (!ICMP_PLAIN(p)) {
+	if (p->stateless) {
+		if (p->is_error || speaks_of_others(p))
+			return drop(skb, DROP_INVALID);
+	} else if (!ICMP_PLAIN(p)) {
 		if (p->is_error)
 			p->swapped = make_key(&p->key, &p->quoted, p->zone, p->space, p->quoted_protocol, p->family,
 					      p->quoted_icmp);
@@ -225,10 +233,14 @@ FORCE int process(struct __sk_buff *skb, struct pkt *p, int refused, int is_plai
 		p->orig = p->t;
 		p->trans = p->t;
 	}
-	p->context = pw_context(p);
-	if (!p->context)
-		return drop(skb, p->gateway ? DROP_NOT_EXPOSED : DROP_BAD_VTEP);
-	reason = pw_decide(p);
+	if (p->stateless) {
+		reason = pw_decide_alone(p);
+	} else {
+		p->context = pw_context(p);
+		if (!p->context)
+			return drop(skb, p->gateway ? DROP_NOT_EXPOSED : DROP_BAD_VTEP);
+		reason = pw_decide(p);
+	}
 	if (reason)
 		return drop(skb, reason);
 	map = INNER(verdicts, p);
@@ -280,7 +292,7 @@ FORCE int process(struct __sk_buff *skb, struct pkt *p, int refused, int is_plai
 		p->way = verdict->way[!(p->direction & 1)];
 		return pw_tell(skb, p, mtu);
 	}
-	if (!e && !ICMP_PLAIN(p)) {
+	if (!e && !p->stateless && !ICMP_PLAIN(p)) {
 		/* What opens a connection, and what takes one up in its middle. */
 		if (p->protocol == P_TCP && !((p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN ||
 					      (p->tcp_flags & (TCP_SYN | TCP_ACK | TCP_FIN | TCP_RST)) == TCP_ACK))
@@ -366,6 +378,13 @@ FORCE void zone_of_pair(struct pkt *p)
 		p->zone = pw_range(p, K_ZONE, p->space, &p->t.dst);
 }
 
+/* On a gateway, what has no zone may be of no connection. */
+FORCE void without_state(struct pkt *p)
+{
+	if (p->gateway && !p->zone)
+		p->stateless = pw_range(p, K_STATELESS, p->space, &p->t.dst);
+}
+
 /* The number of who sends with this VTEP and VNI; 0: nobody does. */
 FORCE __u32 sender_of(struct pkt *p, struct sender_key *key)
 {
@@ -435,6 +454,8 @@ int pw_fabric(struct __sk_buff *skb)
 	if (!to_router(p))
 		return drop(skb, DROP_NO_ROUTE);
 	zone_of_pair(p);
+	if (p->role == ROLE_NODE)
+		without_state(p);
 	if (!p->gateway && !end_of(p, K_HERE, p->port, &p->t.dst))
 		return drop(skb, DROP_NO_ROUTE);
 	found = range_of(p, K_OPENER, p->opener, &p->t.src);
@@ -491,7 +512,8 @@ int pw_outside(struct __sk_buff *skb)
 	if (p->family && p->protocol == P_ICMP6 && !p->is_frag && p->icmp_type >= 133 && p->icmp_type <= 137)
 		return leave(skb);
 	zone_of_pair(p);
-	if (!p->zone) {
+	without_state(p);
+	if (!p->zone && !p->stateless) {
 		map = INNER(settings, p);
 		config = map ? bpf_map_lookup_elem(map, &zero) : NULL;
 		/* VXLAN comes by the underlay's device alone. */

@@ -37,6 +37,7 @@ enum kind {
 	K_KEEP_SRC = 17,
 	K_REAL = 18,    /* number: zone; the real address of one that is presented */
 	K_SNAT_NET = 19,/* number: what `ranges` has for K_SNAT; the bits in which two prefixes of one length differ */
+	K_STATELESS = 20,/* number: space; of what passes without a connection: context of what answers */
 };
 
 struct end_key {
@@ -127,11 +128,14 @@ struct source_range_key {
 
 enum action { A_DROP = 1, A_GO = 2, A_BUCKET = 3, A_ONLY = 4 };
 
+/* What picks an instance: both real ends, both with their ports, or the sender alone. */
+enum flow { F_ENDS = 0, F_PORTS = 1, F_SENDER = 2 };
+
 struct verdict {
 	__u8 action;
 	__u8 reason;
 	__u8 log;
-	__u8 flow; /* A_BUCKET: the ends are hashed with their ports */
+	__u8 flow; /* A_BUCKET: F_ENDS and so on */
 	__u32 way[2];
 	__u32 xlat;
 	__u32 gateway; /* A_BUCKET: row of buckets; A_ONLY: instance */
@@ -237,6 +241,8 @@ struct frag_key {
 struct frag {
 	__u32 next; /* offset that has to come next */
 	__u16 sport, dport;
+	__u8 tcp_flags;
+	__u8 zero[3];
 };
 
 struct log_record {
@@ -318,10 +324,12 @@ struct pkt {
 	__u8 quoted_protocol, quoted_icmp, known, direction;
 	__u16 quoted_l4;
 	__u16 l4_head; /* length of the transport header, bytes */
+	__u32 first_flags; /* TCP's, of a fragment those of its first one */
 	/* connection */
 	struct ct_key key;
 	__u32 swapped;
 	struct tuple orig, trans;
+	__u32 stateless; /* it is of no connection: the context in which it may answer one */
 	__u32 xlat, verdict, context;
 	__u32 place[2]; /* where the verdict's rules count */
 	__u32 way;

@@ -163,6 +163,7 @@ impl Printed {
             Target::Ebpf => {
                 let model = Ebpf.lower(compiled, sources, id, down)?;
                 self.files.extend(Ebpf.print(&model));
+                self.told.admitted.extend(model.node.admitted.iter().cloned());
                 (self.names, self.instances) = (model.node.names, model.node.instances);
             }
             Target::P4 => {

@@ -247,13 +247,34 @@ pub const EBPF: &[Capability] = &[
     exact("`route … direct`", ""),
     exact("`allow … via G` inside a tenant", "what arrives another way is `bad-vtep`"),
     exact("`affinity symmetric`", "jhash buckets of the real ends"),
-    exact(
-        "`affinity flow`",
-        "jhash buckets of the real ends with their ports; `masquerade` with it is PW0801",
-    ),
-    refused("`affinity source` with several instances", "on nodes with endpoints"),
+    exact("`affinity flow`", "jhash buckets of the real ends with their ports"),
+    refused("`affinity flow` with `masquerade`, on several instances", "a masquerade changes ports"),
+    exact("`affinity source`", "jhash buckets of the sender's real address, twice"),
     exact("`stateful`", "TCP windows and transport checksums are left to the ends"),
-    refused("an instance of a `stateless` gateway", "its tenants' nodes may run this target"),
+    exact(
+        "`stateless`",
+        "if the fabric says `stateless-replies`; packets of answers are let through by the mirrored decision, TCP with ACK \
+         or RST and never SYN without ACK; what that admits is listed by `build`, `audit` and in `maps.json`",
+    ),
+    stricter(
+        "ICMP errors through a stateless gateway",
+        "`invalid`: nothing tells which connection's they are",
+    ),
+    stricter("`ct-full` at a stateless gateway", "there are none to bound: nothing is remembered"),
+    exact(
+        "`log` at a stateless gateway",
+        "no packet is known to be a connection's first: any from whoever may open one, up to ten a second per rule and \
+         verdict; answers are not logged",
+    ),
+    refused("`clients as` for an external through a stateless gateway", ""),
+    refused(
+        "through a stateless gateway, packets that may open a connection and may answer one, translated in two ways",
+        "nobody could tell which it is",
+    ),
+    refused(
+        "one tenant's packets to another through a stateful and a stateless gateway on one node, by one destination",
+        "",
+    ),
     exact("`on-failure`, live instances", "`build --down NODE`"),
     refused("workloads of one node that reach more than 16 gateway nodes", "shared with the nft target"),
     refused(

@@ -12,7 +12,7 @@
 mod common;
 
 use common::{Project, examples, folder, project, text};
-use partywall_backends::{Bundle, Request, build, capability};
+use partywall_backends::{Bundle, Request, build};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -322,100 +322,6 @@ fn the_kernel_takes_every_node_of_the_datacenter() {
     }
 }
 
-const BASE: &str =
-    "fabric f { encap vxlan port 4789 underlay mtu 1500 family ipv4 precedence tenant delegate tenant }
-node c1 { vtep 192.0.2.11 dev eth0 }
-node g1 { vtep 192.0.2.21 dev eth0 gateway }
-node g2 { vtep 192.0.2.22 dev eth0 gateway }
-tenant a id 1 { segment s vni 1 { 10.1.0.0/24 } }
-tenant b id 2 { segment s vni 2 { 10.1.0.0/24 }
-  expose 10.1.0.5 : tcp/443 to a via g as 100.64.0.5 clients as 100.64.1.0/24 }
-gateway g { joins a, b instances g1, g2 affinity symmetric stateful }
-endpoint x in a.s { at 10.1.0.5 on c1 dev tap0 }
-endpoint y in b.s { at 10.1.0.5 on c1 dev tap1 }
-policy p for a in tenant { allow a -> b.y via g }
-";
-
-/// The messages of PW0801 findings, and the words that each underlines.
-fn refused(text_: &str) -> Vec<(String, String)> {
-    let p = text(text_);
-    match build(&p.compiled, &p.sources, &Request::default()) {
-        Ok(_) => Vec::new(),
-        Err(found) => {
-            assert!(
-                found.iter().all(|d| d.code == lang::codes::Code::PW0801 && d.help.is_some()),
-                "{found:?}"
-            );
-            found.into_iter().map(|d| (d.message, p.sources.slice(d.span).to_owned())).collect()
-        }
-    }
-}
-
-#[test]
-fn what_cannot_be_expressed_is_refused_where_it_stands() {
-    assert_eq!(refused(BASE), []);
-    let stateless = BASE.replace("stateful", "stateless");
-    let accepted = stateless.replace("precedence", "stateless-replies \"x\" precedence");
-    assert_eq!(refused(&accepted), []);
-    let stateless = refused(&stateless);
-    assert_eq!(stateless.len(), 1, "{stateless:?}");
-    assert!(stateless[0].0.contains("gateway `g` is stateless"), "{stateless:?}");
-    let geneve = refused(&BASE.replace("vxlan port 4789", "geneve port 6081"));
-    assert!(geneve[0].0.contains("Geneve"), "{geneve:?}");
-    let device = refused(&BASE.replace("dev tap0", "dev \"tap\\\"0\""));
-    assert!(device[0].0.contains("cannot name the device"), "{device:?}");
-    assert_eq!(device[0].1, "\"tap\\\"0\"");
-    assert_eq!(refused(&accepted.replace("symmetric", "source")), []);
-    let net = BASE.replace(
-        "tenant a id 1 {",
-        "external net { 198.18.0.0/24 }\ntenant a id 1 { route 198.18.0.0/24 via g",
-    );
-    let net = net.replace(
-        "joins a, b",
-        "joins a, b, net attach net on g1 dev x0 next-hop 198.18.0.1 attach net on g2 dev x0 next-hop 198.18.0.1",
-    );
-    assert_eq!(refused(&net), []);
-    assert_eq!(refused(&net.replace("symmetric", "flow")), []);
-    let ports = net.replace("symmetric", "flow masquerade a to net as 198.51.100.1, 198.51.100.2");
-    let ports = refused(&ports);
-    assert!(ports[0].0.contains("masquerades and picks instances by ports"), "{ports:?}");
-    let shown = net.replace("expose 10.1.0.5 : tcp/443 to a", "expose 10.1.0.5 : tcp/443 to net via g as 100.64.9.5 clients as 100.64.8.0/24\n  expose 10.1.0.5 : tcp/443 to a");
-    let on_two = refused(&shown);
-    assert!(on_two[0].0.contains("the external `net` on several instances"), "{on_two:?}");
-    let on_one = shown.replace("g1, g2", "g1").replace(" attach net on g2 dev x0 next-hop 198.18.0.1", "");
-    assert_eq!(refused(&on_one), []);
-    let ours = refused(&BASE.replace("dev tap0", "dev pwv7"));
-    assert!(ours[0].0.contains("cannot name the device `pwv7`"), "{ours:?}");
-}
-
-#[test]
-fn two_tenants_whose_packets_look_alike_are_refused() {
-    let both = BASE.replace(
-        "tenant a id 1 { segment s vni 1 { 10.1.0.0/24 } }",
-        "tenant a id 1 { segment s vni 1 { 10.1.0.0/24 }
-           expose 10.1.0.5 : tcp/22 to b via g as 100.64.0.5 clients as 100.64.2.0/24 }",
-    );
-    let found = refused(&both);
-    assert_eq!(found.len(), 1, "{found:?}");
-    assert!(found[0].0.contains("tell the packets of `a` and `b` to each other apart"), "{found:?}");
-}
-
-#[test]
-fn the_documented_table_is_the_table() {
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/dataplane-nft.md");
-    let text = std::fs::read_to_string(&docs).unwrap();
-    let table = capability::markdown("nft", capability::NFT);
-    let (begin, end) = ("<!-- capabilities -->\n", "<!-- end of capabilities -->");
-    let from = text.find(begin).unwrap() + begin.len();
-    let to = text.find(end).unwrap();
-    if std::env::var_os("BLESS").is_some() {
-        let (before, after) = (text.get(..from).unwrap(), text.get(to..).unwrap());
-        std::fs::write(&docs, format!("{before}{table}{after}")).unwrap();
-        return;
-    }
-    assert_eq!(text.get(from..to).unwrap(), table, "BLESS=1 writes it anew");
-}
-
 /// nft 1.0.6 stores one element of each full netlink message wrongly where a key of intervals has a mark in it, so that no command
 /// may fill one.
 #[test]
@@ -441,7 +347,7 @@ policy p for a in tenant {{ allow s -> s : udp/{{{}}} }}
         {
             table = rest.split(' ').next().unwrap().to_owned();
             count = 0;
-        } else if table.starts_with("verdict_") && line.starts_with("      ") && line.contains(" : ") {
+        } else if table.starts_with("to_port_") && line.starts_with("      ") && line.contains(" : ") {
             count += 1;
             all += 1;
             most = most.max(count);

@@ -6,7 +6,7 @@
 mod common;
 
 use partywall_backends::ebpf::image::{Image, Refused};
-use partywall_backends::{Request, Target, build, capability};
+use partywall_backends::{Request, Target, build};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -105,19 +105,4 @@ fn files_are_the_same_twice_and_the_script_is_clean() {
     let output = Command::new("shellcheck").arg(&path).output().unwrap();
     std::fs::remove_file(path).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-}
-
-#[test]
-fn the_manual_has_the_capabilities() {
-    let docs = here("../docs/dataplane-ebpf.md");
-    let text = std::fs::read_to_string(&docs).unwrap();
-    let table = capability::markdown("ebpf", capability::EBPF);
-    let (begin, end) = ("<!-- ebpf capabilities -->\n", "<!-- end of ebpf capabilities -->");
-    let from = text.find(begin).unwrap() + begin.len();
-    let to = text.find(end).unwrap();
-    if std::env::var_os("BLESS").is_some() {
-        std::fs::write(&docs, format!("{}{table}{}", &text[..from], &text[to..])).unwrap();
-        return;
-    }
-    assert_eq!(&text[from..to], table, "BLESS=1 writes it anew");
 }

@@ -40,10 +40,16 @@ mod mutate;
 mod neighbours;
 #[path = "ebpf/oracle.rs"]
 mod oracle;
+#[path = "../../backends/tests/p4/random.rs"]
+mod random;
 #[path = "ebpf/records.rs"]
 mod records;
+#[path = "../../tests/differential/stateless.rs"]
+mod reference;
 #[path = "ebpf/said.rs"]
 mod said;
+#[path = "../../backends/tests/common/seen.rs"]
+mod seen;
 #[path = "ebpf/short.rs"]
 mod short;
 #[path = "lab/support.rs"]

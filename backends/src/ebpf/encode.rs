@@ -308,9 +308,15 @@ impl Encoder<'_> {
                 }
             }
         }
-        for (key, value) in [Table::Zone4, Table::Zone6].into_iter().flat_map(|t| rows(&model.rules, t)) {
-            if let [Atom::Class(space), Atom::Address(family, lo, hi)] = key {
-                self.images.range(EndKind::Zone, *family, *space, (*lo, *hi), number(value));
+        let spaces = [
+            (EndKind::Zone, [Table::Zone4, Table::Zone6]),
+            (EndKind::Stateless, [Table::Stateless4, Table::Stateless6]),
+        ];
+        for (kind, tables) in spaces {
+            for (key, value) in tables.into_iter().flat_map(|t| rows(&model.rules, t)) {
+                if let [Atom::Class(space), Atom::Address(family, lo, hi)] = key {
+                    self.images.range(kind, *family, *space, (*lo, *hi), number(value));
+                }
             }
         }
         for (key, value) in [Table::Opener4, Table::Opener6].into_iter().flat_map(|t| rows(&model.rules, t)) {
@@ -367,13 +373,15 @@ impl Encoder<'_> {
         for (key, action) in rows(rules, Table::Action) {
             let [Atom::Class(verdict)] = key else { continue };
             let of = |table| number(rules.get(table, key));
-            let via_rows = of(Table::Gateway);
-            let flow_rows = of(Table::GatewayFlow);
-            let row = (via_rows | flow_rows) & !numbers::KIND;
+            let rows = [Table::Gateway, Table::GatewayFlow, Table::GatewaySource].map(of);
+            // `enum flow`
+            let picks = (0..).zip(rows).find(|(_, row)| *row != 0);
             let (code, reason, gateway) = match action {
                 Some(Atom::Permanent(chain)) => (1, reason(chain), 0),
-                Some(Atom::Chain(chain)) if chain == "go" => (2, 0, 0),
-                Some(Atom::Chain(_)) if via_rows | flow_rows != 0 => (3, 0, row),
+                Some(Atom::Chain(chain)) if chain == "go" || chain == "pass" => (2, 0, 0),
+                Some(Atom::Chain(_)) if picks.is_some() => {
+                    (3, 0, picks.map_or(0, |(_, row)| row & !numbers::KIND))
+                }
                 Some(Atom::Chain(_)) => {
                     if let Some(note) = note(rules, Table::Only, key) {
                         self.images.rankings.only(verdict & !numbers::KIND, note);
@@ -385,6 +393,8 @@ impl Encoder<'_> {
             let way = |direction| {
                 number(rules.get(Table::Route, &[Atom::Class(*verdict), Atom::Direction(direction)]))
             };
+            // Without a connection there is one direction. Who is told something is found without a mark.
+            let onward = of(Table::Onward) & !numbers::ANSWERABLE;
             let counter = |images: &mut Images, table| match rules.get(table, key) {
                 Some(Atom::Counter(name)) => images.named(false, name),
                 _ => 0,
@@ -403,8 +413,8 @@ impl Encoder<'_> {
                 .u8(code)
                 .u8(reason)
                 .u8(u8::from(logged != 0))
-                .u8(u8::from(flow_rows != 0))
-                .u32(way(Direction::Original))
+                .u8(picks.map_or(0, |(flow, _)| flow))
+                .u32(way(Direction::Original) | onward)
                 .u32(way(Direction::Reply))
                 .u32(of(Table::Xlat))
                 .u32(gateway)

@@ -32,6 +32,9 @@ pub struct Listing {
     pub logs: BTreeMap<u32, String>,
     /// Reasons for drops, as numbers of the map `reasons`.
     pub reasons: BTreeMap<u32, String>,
+    /// What answers through gateways without state admit beyond what the policy lets open a connection.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub admits: Vec<String>,
     #[serde(default, skip_serializing_if = "Rankings::is_empty")]
     pub rankings: Rankings,
 }
@@ -130,7 +133,7 @@ pub(super) fn files(model: &Model, encoded: &Images) -> Vec<Artifact> {
         })
         .collect();
     let listing = Listing {
-        format_version: "1.0".to_owned(),
+        format_version: "1.1".to_owned(),
         generation: String::new(),
         node: model.node.clone(),
         gateway: model.gateway,
@@ -146,6 +149,7 @@ pub(super) fn files(model: &Model, encoded: &Images) -> Vec<Artifact> {
         rules: encoded.rules.clone(),
         logs: encoded.logs.clone(),
         reasons: super::schema::REASONS.into_iter().map(|(n, name)| (n, name.to_owned())).collect(),
+        admits: model.admitted.iter().map(ToString::to_string).collect(),
         rankings: encoded.rankings.clone(),
     };
     let images = images.into_iter().map(|(map, image)| (map.name().to_owned(), image)).collect();

@@ -135,6 +135,7 @@ pub enum EndKind {
     KeepSource = 17,
     Real = 18,
     SnatNet = 19,
+    Stateless = 20,
 }
 
 /// Kinds of a pair's services.

@@ -15,20 +15,16 @@ use crate::iproute2::{Device, Fdb, Noted, Route};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// Which target is built, and what it can do of what the node's tables can say.
+/// Which target is built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dialect {
     /// As in `build --target`.
     pub name: &'static str,
-    /// Instances of `stateless` gateways.
-    pub stateless: bool,
-    /// Senders under `affinity source`.
-    pub source_affinity: bool,
 }
 
 impl Dialect {
-    pub const NFT: Self = Self { name: "nft", stateless: true, source_affinity: true };
-    pub const EBPF: Self = Self { name: "ebpf", stateless: false, source_affinity: false };
+    pub const NFT: Self = Self { name: "nft" };
+    pub const EBPF: Self = Self { name: "ebpf" };
 }
 
 /// What one node runs.

@@ -74,6 +74,9 @@ impl Generation {
     /// What answers admit beyond what the policy lets open a connection, as these files list it.
     #[must_use]
     pub fn admits(&self) -> Vec<String> {
+        if let Some(program) = &self.program {
+            return program.listing.admits.clone();
+        }
         let stage = self.files.get("stage.nft").map(|bytes| String::from_utf8_lossy(bytes));
         stage.map(|text| admits(&text)).unwrap_or_default()
     }

@@ -1,5 +1,8 @@
 //! What the program has to do with a packet, from `eval` and the project alone.
 
+#[path = "alone.rs"]
+mod alone;
+
 use crate::ANY_MAC;
 use crate::ends::{Seen, meaning, plain, seen, services};
 use crate::frames::{Fields, Twist, frame};

@@ -149,7 +149,7 @@ impl Lowering<'_> {
                 self.stateless_capabilities(id);
             }
             if gateway.instances.len() > 1 {
-                self.diagnostics.extend(affinity(gateway, self.dialect, here));
+                self.diagnostics.extend(affinity(gateway));
             }
         }
     }
@@ -299,27 +299,16 @@ impl Lowering<'_> {
     }
 }
 
-/// Ways to pick one of several instances that cannot be emitted.
-fn affinity(gateway: &Gateway, dialect: Dialect, here: bool) -> Option<Diagnostic> {
-    let finding = match gateway.affinity {
-        AffinityWord::Symmetric => return None,
-        AffinityWord::Flow => {
-            let masquerade = gateway.masquerades.first()?;
-            let message = format!("gateway `{}` masquerades and picks instances by ports", gateway.name);
-            Diagnostic::new(Code::PW0801, gateway.affinity_span, message)
-                .label("hashes ports, which a masquerade changes: replies would go to another instance")
-                .related(masquerade.span, "masqueraded here")
-        }
-        // Who picks are the senders.
-        AffinityWord::Source if dialect.source_affinity || here => return None,
-        AffinityWord::Source => {
-            let message =
-                format!("the {} target cannot emit the affinity of gateway `{}`", dialect.name, gateway.name);
-            Diagnostic::new(Code::PW0801, gateway.affinity_span, message)
-                .label("picks one of several instances by the sender alone")
-        }
-    };
-    Some(finding.help("write `affinity symmetric`, or one instance"))
+/// A way to pick one of several instances that cannot be emitted.
+fn affinity(gateway: &Gateway) -> Option<Diagnostic> {
+    let masquerade = gateway.masquerades.first().filter(|_| gateway.affinity == AffinityWord::Flow)?;
+    let message = format!("gateway `{}` masquerades and picks instances by ports", gateway.name);
+    Some(
+        Diagnostic::new(Code::PW0801, gateway.affinity_span, message)
+            .label("hashes ports, which a masquerade changes: replies would go to another instance")
+            .related(masquerade.span, "masqueraded here")
+            .help("write `affinity symmetric`, or one instance"),
+    )
 }
 
 /// The tables of a family.

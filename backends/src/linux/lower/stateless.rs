@@ -29,17 +29,6 @@ impl Lowering<'_> {
     pub(super) fn stateless_capabilities(&mut self, id: GatewayId) {
         let gateway = &self.c.model.gateways[id];
         let target = self.dialect.name;
-        if !self.dialect.stateless {
-            let message = format!(
-                "the {target} target cannot run an instance of the stateless gateway `{}`",
-                gateway.name
-            );
-            self.diagnostics.push(
-                Diagnostic::new(Code::PW0801, gateway.span, message)
-                    .label("`stateless` stands here")
-                    .help("write `stateful`, or build this gateway's nodes for the nft target"),
-            );
-        }
         let translating = self.c.model.exposures.values().filter(|e| e.gateway == id && e.translates_clients);
         for exposure in translating {
             let clients = exposure.clients.iter().map(|(owner, _)| &self.c.model.owners[*owner]);
