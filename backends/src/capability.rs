@@ -46,8 +46,8 @@ pub const NFT: &[Capability] = &[
     stricter("addresses without a declared endpoint", "`no-route` as a destination, `spoof` as a source"),
     stricter("IPv4 options", "`invalid`"),
     stricter(
-        "IPv6 routing headers",
-        "`invalid`, whatever their type and whether segments are left; options and authentication headers are skipped",
+        "IPv6 routing and authentication headers",
+        "`invalid`, whatever their type and whether segments are left; single headers of options are skipped",
     ),
     stricter("fragments", "reassembled before they are decided; what cannot be is dropped"),
     exact(

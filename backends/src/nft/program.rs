@@ -193,7 +193,17 @@ const PLAIN_ENDS: [&str; 2] =
     ["@nh,0,8 0x45 meta l4proto { tcp, udp, sctp }", "ip6 nexthdr { tcp, udp, sctp }"];
 
 /// What has a routing header has more destinations than the one that is decided on (RFC 8200, 4.4), or had.
-pub(super) const ROUTED: &str = "exthdr rt exists goto invalid";
+///
+/// What stands behind an authentication header is no business of this one's rules, which are about protocol 51 or nothing; the kernel looks
+/// past it, and past options and fragments before it, and would have the packet be of the protocol inside. Of headers of one kind only
+/// the first is seen, so what may hide a second one is refused as well.
+pub(super) const HEADED: [&str; 5] = [
+    "exthdr rt exists goto invalid",
+    "ip6 nexthdr 51 goto invalid",
+    "hbh nexthdr { 0, 51 } goto invalid",
+    "dst nexthdr { 0, 51, 60 } goto invalid",
+    "frag nexthdr { 0, 51, 60 } goto invalid",
+];
 
 fn decide(model: &Model) -> Statements {
     if model.gateway {
@@ -305,7 +315,7 @@ fn known(model: &Model) -> Statements {
     let mut out = to_host(model);
     out.push(UNKNOWN.into());
     out.push("ip hdrlength != 5 goto invalid".into());
-    out.push(ROUTED.into());
+    out.extend(HEADED.map(str::to_owned));
     out.extend(foreign_icmp());
     out
 }
@@ -371,7 +381,7 @@ fn workload(model: &Model) -> Statements {
         let plain = if header == "ip" { PLAIN[0] } else { PLAIN6_NO_ICMP };
         out.push(format!("{plain} {} goto source{family}_{SUFFIX}", owned(table, header)));
     }
-    out.push(ROUTED.into());
+    out.extend(HEADED.map(str::to_owned));
     out.extend(servers());
     for (table, header, family) in there() {
         if header == "ip6" {

@@ -5,7 +5,7 @@
 //! connection, which is refused there.
 
 use super::print::SUFFIX;
-use super::program::{ENDS, ICMP, ROUTED, Statements, by_ports, exact, key, name};
+use super::program::{ENDS, HEADED, ICMP, Statements, by_ports, exact, key, name};
 use crate::iproute2::group::FABRIC;
 use crate::linux::Model;
 use crate::linux::model::Table;
@@ -119,23 +119,20 @@ fn stateless(model: &Model, family: &Family) -> Statements {
         out.push(format!("{header} daddr @{} goto to_host", name(family.underlay)));
     }
     // An error quotes what it is about, and that would have to be translated with it; neighbours and routers are asked on one link.
-    out.extend(match header {
-        "ip" => [
+    let refused: &[&str] = match header {
+        "ip" => &[
             "ip hdrlength != 5 goto invalid",
             "meta l4proto ipv6-icmp goto invalid",
             "icmp type { 3, 4, 5, 9, 10, 11, 12, 31 } goto invalid",
-        ]
-        .map(str::to_owned)
-        .to_vec(),
-        _ => [
-            ROUTED,
+        ],
+        _ => &[
             "meta l4proto icmp goto invalid",
             "icmpv6 type 0-127 goto invalid",
             "icmpv6 type { 130-137, 143, 148-149, 151-153 } goto invalid",
-        ]
-        .map(str::to_owned)
-        .to_vec(),
-    });
+        ],
+    };
+    let headed = HEADED.into_iter().filter(|_| header == "ip6");
+    out.extend(headed.chain(refused.iter().copied()).map(str::to_owned));
     out.push(format!("jump answers{number}_{SUFFIX}"));
     out.push(format!("meta priority set iifname map @{}", name(Table::Space)));
     out.push(context(model, family));

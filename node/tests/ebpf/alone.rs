@@ -84,7 +84,10 @@ impl Oracle<'_> {
                 let fields = super::fields(p.family, p.src, p.dst, p);
                 let ran = self.enter(came, p, &frame(ANY_MAC, self.m.mac, &fields, id, twist));
                 let told = (self.name, &self.c.model.nodes[self.node].name, p, twist, came);
-                let Some(passed) = at.expected(p, answers).filter(|_| super::routable(p)) else {
+                // Errors all (RFC 4443, 2.1), of whatever connection.
+                let error = p.protocol == proto::ICMP6 && p.x < 128;
+                let lives = super::routable(p) && !error;
+                let Some(passed) = at.expected(p, answers).filter(|_| lives) else {
                     let left = matches!(came, Came::Outside) && ran.action == UNSPEC;
                     assert!(ran.action == SHOT || left, "{told:?} {:?}", ran.cb);
                     tally.refused += 1;
@@ -268,5 +271,5 @@ fn random_gateways_without_state() {
         projects += 1;
     }
     println!("{projects} projects, {tally:?}");
-    assert!(tally.passed > 50 * count && tally.refused > 100 * count, "{tally:?}");
+    assert!(tally.passed > 20 * count && tally.refused > 100 * count, "{tally:?}");
 }

@@ -326,7 +326,10 @@ impl<'a> Cases<'a> {
             (Twist::Ttl(1), Expect::Silent, true),
             (Twist::Extension(60), expect.clone(), !v4 && !ebpf()),
             (Twist::Extension(44), expect, !v4),
-            (self.routing(), invalid, !v4),
+            (self.routing(), invalid.clone(), !v4),
+            // Elsewhere it is protocol 51.
+            (Twist::Authentication(None), invalid.clone(), !v4 && !ebpf()),
+            (Twist::Authentication(Some(self.pick(&[60, 0]))), invalid, !v4),
             (Twist::Vlan, Expect::Silent, true),
         ];
         let kinds: Vec<_> = kinds.into_iter().filter(|k| k.2).collect();

@@ -39,6 +39,8 @@ pub enum Twist {
     /// An IPv6 routing header: its type, how many segments are left, and the kind of a header without meaning that stands before it.
     /// The checksum is as if it were not there.
     Routing(u8, u8, Option<u8>),
+    /// An IPv6 authentication header, behind another of this kind or first.
+    Authentication(Option<u8>),
     Vlan,
 }
 
@@ -195,10 +197,11 @@ pub fn frame(from: [u8; 6], to: [u8; 6], f: &Fields, id: u32, twist: Twist) -> V
                 // One address (RFC 8200, 4.4; RFC 6275, 6.4; RFC 8754, 2).
                 Twist::Routing(kind, left, before) => {
                     let header = [&[f.protocol, 2, kind, left, 0, 0, 0, 0][..], &octets(f.src)].concat();
-                    match before {
-                        None => (43, header),
-                        Some(other) => (other, [padding(43), header].concat()),
-                    }
+                    behind(before, 43, header)
+                }
+                // Of 16 bytes (RFC 4302, 2).
+                Twist::Authentication(before) => {
+                    behind(before, 51, [&[f.protocol, 2, 0, 0][..], &[0; 12]].concat())
                 }
                 _ => (f.protocol, Vec::new()),
             };
@@ -212,6 +215,14 @@ pub fn frame(from: [u8; 6], to: [u8; 6], f: &Fields, id: u32, twist: Twist) -> V
             ethernet(from, to, 0x8100, &[&[0, 5], ethertype.to_be_bytes().as_slice(), &packet].concat())
         }
         _ => ethernet(from, to, ethertype, &packet),
+    }
+}
+
+/// An extension header of a kind behind another one, or first.
+fn behind(before: Option<u8>, kind: u8, header: Vec<u8>) -> (u8, Vec<u8>) {
+    match before {
+        None => (kind, header),
+        Some(other) => (other, [padding(kind), header].concat()),
     }
 }
 
