@@ -7,7 +7,7 @@ use roxmltree::{Document, Node};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
-use support::schema::violations;
+use support::schema::{self, violations};
 use support::{TODAY, check, findings, project, root, run};
 use tempfile::TempDir;
 
@@ -25,9 +25,9 @@ fn report(path: &str, format: &str) -> String {
 
 /// The report of a format that is JSON, held to its schema.
 fn valid(path: &str, format: &str) -> Value {
-    let schema = std::fs::read_to_string(root().join(format!("tests/schemas/{format}.schema.json"))).unwrap();
+    let schema = schema::read(&root().join(format!("tests/schemas/{format}.schema.json")));
     let document = serde_json::from_str(&report(path, format)).unwrap();
-    assert_eq!(violations(&serde_json::from_str(&schema).unwrap(), &document), [] as [String; 0], "{path}");
+    assert_eq!(violations(&schema, &document), [] as [String; 0], "{path}");
     document
 }
 

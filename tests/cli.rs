@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::fs::File;
 use std::io::Read;
 use std::process::Stdio;
-use support::schema::violations;
+use support::schema::{named, part, violations};
 use support::{TODAY, check, command, findings, project, report, root, run, run_with};
 
 const QUICKSTART: &str = "examples/01-quickstart";
@@ -14,16 +14,6 @@ const BROKEN: &str = "examples/03-broken";
 const PACKET: &str = "tcp 10.1.0.5:40000 -> 10.1.1.9:5432";
 const LINE: &str =
     r#"{"in":"shop","proto":"tcp","src":"10.1.0.5","sport":40000,"dst":"10.1.1.9","dport":5432}"#;
-
-fn schema(name: &str) -> Value {
-    let text = std::fs::read_to_string(root().join("docs/schemas").join(name)).unwrap();
-    serde_json::from_str(&text).unwrap()
-}
-
-/// A part of a schema as one of its own.
-fn part(schema: &Value, name: &str) -> Value {
-    serde_json::json!({ "$ref": format!("#/$defs/{name}"), "$defs": schema["$defs"] })
-}
 
 #[test]
 fn every_status_has_its_meaning() {
@@ -177,7 +167,7 @@ fn levels_of_the_command_line_win() {
 
 #[test]
 fn check_documents_fit_their_schema() {
-    let (check_schema, eval_schema) = (schema("check-1.schema.json"), schema("eval-1.schema.json"));
+    let (check_schema, eval_schema) = (named("check-1.schema.json"), named("eval-1.schema.json"));
     let (packet, answer) = (part(&eval_schema, "packet"), part(&eval_schema, "answer"));
     let mut witnesses = 0;
     for example in ["examples/01-quickstart", "examples/02-datacenter", BROKEN] {
@@ -194,7 +184,7 @@ fn check_documents_fit_their_schema() {
 
 #[test]
 fn eval_lines_fit_their_schema() {
-    let schema = schema("eval-1.schema.json");
+    let schema = named("eval-1.schema.json");
     let (packet, answer) = (part(&schema, "packet"), part(&schema, "answer"));
     for example in ["examples/01-quickstart", "examples/02-datacenter"] {
         let packets = std::fs::read_to_string(root().join(example).join("expected/packets.jsonl")).unwrap();

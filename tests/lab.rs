@@ -3,20 +3,11 @@
 
 mod support;
 
-use serde_json::Value;
 use std::path::Path;
-use support::schema::violations;
+use support::schema::{named, part, violations};
 use support::{files, report, root, run};
 
 const QUICKSTART: &str = "examples/01-quickstart";
-
-fn schema(name: &str) -> Value {
-    serde_json::from_str(&std::fs::read_to_string(root().join("docs/schemas").join(name)).unwrap()).unwrap()
-}
-
-fn part(schema: &Value, name: &str) -> Value {
-    serde_json::json!({ "$ref": format!("#/$defs/{name}"), "$defs": schema["$defs"] })
-}
 
 #[test]
 fn a_project_goes_up_is_probed_and_goes_down() {
@@ -55,8 +46,8 @@ fn a_project_goes_up_is_probed_and_goes_down() {
     assert!(human.stdout.contains(" 0 not, "), "{}", human.stdout);
     assert!(human.stdout.contains("policy.pw:"), "{}", human.stdout);
     let document = json.expect(0).json();
-    let mut complaints = violations(&schema("lab-probe-1.schema.json"), &document);
-    let eval = schema("eval-1.schema.json");
+    let mut complaints = violations(&named("lab-probe-1.schema.json"), &document);
+    let eval = named("eval-1.schema.json");
     for probe in document["probes"].as_array().unwrap() {
         for (field, name) in [("packet", "packet"), ("decision", "decision")] {
             complaints

@@ -7,12 +7,8 @@ mod support;
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
-use support::schema::violations;
+use support::schema::{named, violations};
 use support::{report, root, run};
-
-fn schema(name: &str) -> Value {
-    serde_json::from_str(&std::fs::read_to_string(root().join("docs/schemas").join(name)).unwrap()).unwrap()
-}
 
 /// Runs a script in a network namespace of its own, `$PW` being the binary and `$AT` an empty folder. What it printed.
 fn alone(script: &str, at: &Path) -> Result<String, String> {
@@ -117,7 +113,7 @@ status $PW status $s; is 1; grep -q 'runs no generation' $AT/said
         ("status.json", "status-1.schema.json"),
         ("down.json", "status-1.schema.json"),
     ] {
-        complaints.extend(violations(&schema(schema_name), &read(name)));
+        complaints.extend(violations(&named(schema_name), &read(name)));
     }
     report(&complaints);
     assert_eq!(read("clean.json")["clean"], true);
@@ -173,7 +169,7 @@ status $PW audit $s; is 0; ip link show dev pwvx
         ("drift.json", "audit-1.schema.json"),
         ("status.json", "status-1.schema.json"),
     ] {
-        complaints.extend(violations(&schema(schema_name), &read(name)));
+        complaints.extend(violations(&named(schema_name), &read(name)));
     }
     report(&complaints);
     assert_eq!(read("drift.json")["differences"].as_array().unwrap().len(), 1);

@@ -2,9 +2,8 @@
 
 mod support;
 
-use serde_json::Value;
-use support::schema::violations;
-use support::{project, report, root, run};
+use support::schema::{named, violations};
+use support::{project, report, run};
 
 const QUICKSTART: &str = "examples/01-quickstart";
 const DATACENTER: &str = "examples/02-datacenter";
@@ -45,8 +44,7 @@ fn tables_are_csv() {
 
 #[test]
 fn documents_fit_their_schema() {
-    let schema = std::fs::read_to_string(root().join("docs/schemas/query-1.schema.json")).unwrap();
-    let schema: Value = serde_json::from_str(&schema).unwrap();
+    let schema = named("query-1.schema.json");
     for (project, flows, some) in [
         (DATACENTER, "any -> any", true),
         (QUICKSTART, "any -> any", true),

@@ -90,8 +90,7 @@ fn the_parts_of_random_projects_make_the_whole() {
 
 #[test]
 fn the_report_of_a_part_fits_its_schema() {
-    let path = support::root().join("docs/schemas/check-1.schema.json");
-    let schema: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let schema = support::schema::named("check-1.schema.json");
     let project = support::root().join("examples/03-broken");
     for shard in ["1/2", "2/2"] {
         let document = check(&project, &["--format", "json", "--shard", shard]).json();

@@ -3,8 +3,8 @@
 mod support;
 
 use std::path::Path;
-use support::schema::violations;
-use support::{Run, TODAY, project, report, root, run};
+use support::schema::{named, violations};
+use support::{Run, TODAY, project, report, run};
 
 const FABRIC: &str = r#"
 fabric f { encap vxlan port 4789 underlay mtu 9000 family ipv4 precedence tenant delegate tenant unknown-vni drop stateless-replies "a test" }
@@ -143,8 +143,7 @@ fn what_answers_admit_is_listed_by_build_and_by_audit() {
     assert!(said.contains("are whole, with ") && said.contains("for its controller to compare"), "{said}");
     let document = audit(&["--target", "p4", "--format", "json"]).expect(0).json();
     assert_eq!(document["admits"].as_array().unwrap().len(), listed.len());
-    let schema = std::fs::read_to_string(root().join("docs/schemas/audit-1.schema.json")).unwrap();
-    report(&violations(&serde_json::from_str(&schema).unwrap(), &document));
+    report(&violations(&named("audit-1.schema.json"), &document));
     let said = audit(&["--target", "nft"]).expect(2).stderr;
     assert!(said.contains("nothing for the target nft on c1"), "{said}");
     // One byte of a file changed.

@@ -4,9 +4,11 @@
 mod support;
 
 use lang::codes::Code;
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use support::{files, report, root};
+use support::schema::named;
+use support::{files, golden, report, root};
 
 const MAX_LINES: usize = 700;
 
@@ -196,6 +198,54 @@ fn nothing_is_left_for_later_and_no_check_is_silenced() {
                 }
             }
         }
+    }
+    report(&complaints);
+}
+
+/// The fields that a schema knows.
+fn fields(schema: &Value, at: &str, out: &mut Vec<String>) {
+    for (keyword, inner) in schema.as_object().into_iter().flatten() {
+        match keyword.as_str() {
+            "properties" | "$defs" => {
+                for (name, schema) in inner.as_object().unwrap() {
+                    let place = if keyword == "$defs" { format!("<{name}>") } else { format!("{at}.{name}") };
+                    if keyword == "properties" {
+                        out.push(place.clone());
+                    }
+                    fields(schema, &place, out);
+                }
+            }
+            "items" => fields(inner, &format!("{at}[]"), out),
+            "oneOf" => inner.as_array().unwrap().iter().for_each(|one| fields(one, at, out)),
+            _ => {}
+        }
+    }
+}
+
+/// `tests/artifacts/documents.txt` has every document's version and fields. `BLESS=1` writes it anew where the version is another.
+#[test]
+fn a_document_with_other_fields_has_another_version() {
+    let mut now = String::new();
+    for path in files(&root().join("docs/schemas")) {
+        let schema = named(path.to_str().unwrap());
+        let Some(version) = schema["properties"]["format_version"]["const"].as_str() else { continue };
+        let (mut all, id) = (Vec::new(), schema["$id"].as_str().unwrap());
+        fields(&schema, "", &mut all);
+        all.sort();
+        all.dedup();
+        now += &format!("{id} {version}: {}\n", all.join(" "));
+    }
+    let path = root().join("tests/artifacts/documents.txt");
+    let known = std::fs::read_to_string(&path).unwrap_or_default();
+    let mut complaints = Vec::new();
+    for line in now.lines().filter(|line| !known.lines().any(|k| k == *line)) {
+        let (head, _) = line.split_once(':').unwrap();
+        if known.lines().any(|k| k.split_once(':').is_some_and(|(k, _)| k == head)) {
+            complaints.push(format!("{head} has other fields than it had: that is another version"));
+        }
+    }
+    if complaints.is_empty() {
+        complaints.extend(golden(&path, &now));
     }
     report(&complaints);
 }

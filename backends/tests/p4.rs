@@ -27,17 +27,25 @@ mod forms;
 mod frame;
 #[path = "p4/official.rs"]
 mod official;
+#[path = "p4/pcap.rs"]
+mod pcap;
 #[path = "p4/random.rs"]
 mod random;
+#[path = "p4/rows.rs"]
+mod rows;
 #[path = "common/seen.rs"]
 mod seen;
+#[path = "p4/switch.rs"]
+mod switch;
 
-use bench::{files, node, trial};
+use bench::{Trial, node, trial};
+use bmv2_run::By;
 use common::{Project, examples, text};
 use compiler::ids::NodeId;
 use partywall_backends::Backend as _;
 use partywall_backends::p4::{Model, P4};
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
+use std::ops::Range;
 
 fn lower(project: &Project, id: NodeId) -> Model {
     P4.lower(&project.compiled, &project.sources, id, &[]).unwrap_or_else(|e| panic!("{e:#?}"))
@@ -156,36 +164,99 @@ fn random_projects_forward_as_the_evaluator_allows() {
     assert!(projects * 2 >= seeds && forwarded > 2_000 && refused > 10_000);
 }
 
-/// The same packets through the real compiler and the real switch, where they are installed: all that are forwarded, and of the
-/// others one in `refused`, or all with `PARTYWALL_P4_SWITCH=all`.
-fn real_switch(project: &Project, names: &[&str], refused: usize, ways: &[bmv2_run::By]) {
-    if let Some(missing) = bmv2_run::missing() {
+/// What goes through a real switch: `PARTYWALL_P4_SWITCH`.
+#[derive(Clone, PartialEq, Eq)]
+enum Asked {
+    /// Not set: all frames that are forwarded and some of the others, of a few projects.
+    Little,
+    /// `all`: every frame of the examples.
+    All,
+    /// `20`, `20..100`: every frame of the random projects with these seeds.
+    Seeds(Range<u64>),
+}
+
+fn asked() -> Asked {
+    let Ok(said) = std::env::var("PARTYWALL_P4_SWITCH") else { return Asked::Little };
+    let (from, to) = said.split_once("..").unwrap_or(("0", &said));
+    match (from.parse(), to.parse()) {
+        _ if said == "all" => Asked::All,
+        (Ok(from), Ok(to)) if from < to => Asked::Seeds(from..to),
+        _ => panic!("PARTYWALL_P4_SWITCH={said}: `all`, a number or numbers like 20..100"),
+    }
+}
+
+/// Whether there is a real switch; loud where there is not.
+fn switch_is_here() -> bool {
+    let missing = bmv2_run::missing();
+    if let Some(missing) = missing {
         eprintln!("SKIPPED: {missing} is not on PATH, so no packet went through BMv2");
+    }
+    missing.is_none()
+}
+
+/// A node's frames: all that are forwarded, and of the others one in `refused`.
+fn frames(project: &Project, id: NodeId, model: &Model, refused: usize) -> Vec<Trial> {
+    let mut seen = 0usize;
+    let mut kept = trial(project, id, model);
+    kept.retain(|t| {
+        seen += usize::from(t.sent.is_none());
+        t.sent.is_some() || seen.is_multiple_of(refused)
+    });
+    kept
+}
+
+/// The same packets through the real compiler and the real switch, where they are installed.
+fn real_switch(project: &Project, names: &[&str], refused: usize, ways: &[By]) {
+    if !switch_is_here() {
         return;
     }
-    let each = if std::env::var_os("PARTYWALL_P4_SWITCH").is_some() { 1 } else { refused };
+    let each = if asked() == Asked::All { 1 } else { refused };
     for (id, n) in project.compiled.model.nodes.iter().filter(|(_, n)| names.contains(&n.name.as_str())) {
         let model = lower(project, id);
-        let mut seen = 0usize;
-        let mut kept = trial(project, id, &model);
-        kept.retain(|(_, _, outcome)| {
-            seen += usize::from(outcome.sent.is_none());
-            outcome.sent.is_some() || seen.is_multiple_of(each)
-        });
+        let kept = frames(project, id, &model, each);
         assert!(!kept.is_empty(), "{}", n.name);
         for by in ways {
-            bmv2_run::compare(&files(&model), &model, &kept, *by);
+            bmv2_run::compare(&model, &kept, *by);
         }
     }
 }
 
 #[test]
 fn a_real_switch_forwards_the_slice_by_files_and_by_devices() {
-    real_switch(&text(SLICE), &["c1", "g1"], 7, &[bmv2_run::By::Files, bmv2_run::By::Devices]);
+    real_switch(&text(SLICE), &["c1", "g1"], 7, &[By::Files, By::Devices]);
 }
 
 #[test]
 fn a_real_switch_forwards_the_datacenter() {
-    let project = example("02-datacenter");
-    real_switch(&project, &["c1", "c2", "c3", "c4", "c5"], 97, &[bmv2_run::By::Files]);
+    real_switch(&example("02-datacenter"), &["c1", "c2", "c3", "c4", "c5"], 97, &[By::Files]);
+}
+
+#[test]
+fn a_real_switch_forwards_random_projects() {
+    if !switch_is_here() {
+        return;
+    }
+    let (seeds, refused) = match asked() {
+        Asked::Seeds(seeds) => (seeds, 1),
+        Asked::Little | Asked::All => (0..4, 29),
+    };
+    let found = seeds.into_par_iter().map(|seed| {
+        let source = ("main.pw".to_owned(), random::project(seed));
+        let Ok(project) = common::attempt(&[source]) else { return (0, 0, 0, 0) };
+        let mut total = (1, 0, 0, 0);
+        for (id, n) in project.compiled.model.nodes.iter() {
+            // What this target cannot express is no matter of the switch's.
+            let Ok(model) = P4.lower(&project.compiled, &project.sources, id, &[]) else { continue };
+            println!("seed {seed}, {}", n.name);
+            let done = bmv2_run::compare(&model, &frames(&project, id, &model, refused), By::Files);
+            total = (1, total.1 + 1, total.2 + done.forwarded, total.3 + done.refused);
+        }
+        total
+    });
+    let total = found.reduce(|| (0, 0, 0, 0), |a, b| (a.0 + b.0, a.1 + b.1, a.2 + b.2, a.3 + b.3));
+    let (projects, nodes, forwarded, refused) = total;
+    println!(
+        "{projects} projects, {nodes} nodes: the switch forwarded {forwarded} frames and refused {refused}, no difference"
+    );
+    assert!(nodes > projects && forwarded > 0 && refused > 0);
 }

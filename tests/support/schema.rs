@@ -2,6 +2,23 @@
 //! of a schema is passed over.
 
 use serde_json::Value;
+use std::path::Path;
+
+/// A schema of `docs/schemas`.
+pub fn named(name: &str) -> Value {
+    read(&super::root().join("docs/schemas").join(name))
+}
+
+/// A schema in a file.
+pub fn read(path: &Path) -> Value {
+    let text = std::fs::read_to_string(path).unwrap();
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// A part of a schema as one of its own.
+pub fn part(schema: &Value, name: &str) -> Value {
+    serde_json::json!({ "$ref": format!("#/$defs/{name}"), "$defs": schema["$defs"] })
+}
 
 /// What in `value` does not fit the schema; empty if it fits.
 pub fn violations(schema: &Value, value: &Value) -> Vec<String> {

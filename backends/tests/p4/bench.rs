@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// Reasons by their numbers in the program.
-const REASONS: [&str; 14] = [
+pub const REASONS: [&str; 14] = [
     "none",
     "unknown-vni",
     "bad-vtep",
@@ -34,8 +34,16 @@ const REASONS: [&str; 14] = [
     "to-host",
 ];
 
-/// A frame by a port, and what it becomes.
-pub type Trial = (u16, Vec<u8>, Outcome);
+/// A frame by a port, and what becomes of it.
+#[derive(Debug, Clone)]
+pub struct Trial {
+    pub port: u16,
+    pub frame: Vec<u8>,
+    /// As in [`Outcome`].
+    pub sent: Option<(u16, Vec<u8>)>,
+    /// As in [`Outcome`].
+    pub counted: Vec<(usize, u128)>,
+}
 
 /// What a packet is, told only where it goes wrong.
 type What<'a> = &'a dyn Fn() -> String;
@@ -82,7 +90,8 @@ impl<'a> Bench<'a> {
     pub fn run(&mut self, port: u16, frame: Vec<u8>) -> Outcome {
         let outcome = self.switch.packet(port, &frame);
         if let Some(trial) = &mut self.trial {
-            trial.push((port, frame, outcome.clone()));
+            let Outcome { sent, counted, .. } = outcome.clone();
+            trial.push(Trial { port, frame, sent, counted });
         }
         outcome
     }

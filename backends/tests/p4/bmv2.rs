@@ -1,18 +1,18 @@
 //! The emitted files in p4c and BMv2's simple_switch, packets by pcap files and by devices.
 
-use super::bench::Trial;
+use super::bench::{REASONS, Trial, files};
 use super::official::Scratch;
+use super::switch::{self, Said};
 use partywall_backends::p4::Model;
+use partywall_backends::p4::program::{CONTROL, Program, parse};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-/// Seconds that the switch waits for its entries before it reads packets.
-fn wait(entries: usize) -> u64 {
-    15 + entries as u64 / 150
-}
+/// How many switches may run side by side.
+const SWITCHES: usize = 2;
 
 /// The first tool that is not there.
 pub fn missing() -> Option<&'static str> {
@@ -33,123 +33,159 @@ pub enum By {
 /// What came out of each port.
 type Sent = BTreeMap<u16, Vec<Vec<u8>>>;
 
-/// Runs the frames and compares what comes out of each port.
-pub fn compare(files: &BTreeMap<String, String>, model: &Model, trials: &[Trial], by: By) {
-    // One switch of this process at a time: its port is told by the process.
-    static RUNNING: Mutex<()> = Mutex::new(());
-    let _running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
-    let scratch = Scratch::new(&format!("p4-{}", model.node));
+/// Leave to run a switch, given back when it is dropped.
+struct Leave;
+
+static RUNNING: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+impl Leave {
+    fn wait() -> Self {
+        let running = RUNNING.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = |running: &mut usize| *running >= SWITCHES;
+        *RUNNING.1.wait_while(running, full).unwrap_or_else(PoisonError::into_inner) += 1;
+        Self
+    }
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        *RUNNING.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        RUNNING.1.notify_one();
+    }
+}
+
+/// What was compared on one node.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Compared {
+    pub forwarded: u64,
+    pub refused: u64,
+}
+
+/// Runs the frames, and compares what comes out of each port, and why the others do not.
+pub fn compare(model: &Model, trials: &[Trial], by: By) -> Compared {
+    if by == By::Devices && !may_unshare() {
+        eprintln!(
+            "SKIPPED: no network namespace may be made here, so no packet went through BMv2 by devices"
+        );
+        return Compared::default();
+    }
+    let _leave = Leave::wait();
+    let thrift = switch::unused_port();
+    let scratch = Scratch::new(&format!("p4-{}-{thrift}", model.node));
     let dir = scratch.0.as_path();
-    std::fs::write(dir.join("partywall.p4"), &files["p4/partywall.p4"]).unwrap();
-    std::fs::write(dir.join("bmv2.txt"), &files["p4/bmv2.txt"]).unwrap();
-    let described = compile(dir, &files["p4/partywall.p4info.txtpb"]);
+    let files = files(model);
+    let compiled = compile(&files["p4/partywall.p4"]);
+    // Line by line: every table, field, action, parameter and counter, with numbers, names, widths, kinds and sizes.
+    let described = lines(&files["p4/partywall.p4info.txtpb"]);
+    assert_eq!(described, compiled.info, "node {}", model.node);
+    let widths = described.iter().filter(|line| line.starts_with("bitwidth: ")).count();
+    std::fs::write(dir.join("partywall.json"), &compiled.json).unwrap();
+    // A queue of ours that is full would lose frames, which is no matter of the program's.
+    std::fs::write(dir.join("load.txt"), "set_queue_depth 1000000\n".to_owned() + &files["p4/bmv2.txt"])
+        .unwrap();
+    let counters = counters(&compiled.program, trials);
+    let mut ask = String::new();
+    for (counter, index) in counters.keys() {
+        let _ = writeln!(ask, "counter_read {CONTROL}.{counter} {index}");
+    }
+    std::fs::write(dir.join("ask.txt"), ask).unwrap();
+
     let ports: Vec<u16> = model.ports.values().copied().collect();
-    for port in &ports {
-        let mine: Vec<&[u8]> =
-            trials.iter().filter(|(p, ..)| p == port).map(|(_, frame, _)| frame.as_slice()).collect();
-        std::fs::write(dir.join(format!("f{port}_in.pcap")), pcap(&mine)).unwrap();
-    }
-    let mut want = Sent::new();
-    for (port, bytes) in trials.iter().filter_map(|(_, _, outcome)| outcome.sent.clone()) {
-        want.entry(port).or_default().push(bytes);
-    }
-    let count: usize = want.values().map(Vec::len).sum();
-    let thrift = (20_000 + std::process::id() % 20_000).to_string();
-    let (said, mut got) = match by {
-        By::Files => through_files(dir, &ports, &thrift, (count, wait(model.entries.by_key.len()))),
-        By::Devices if !may_unshare() => {
-            eprintln!(
-                "SKIPPED: no network namespace may be made here, so no packet went through BMv2 by devices"
-            );
-            return;
-        }
-        By::Devices => through_devices(dir, &ports, &thrift),
+    let drops = format!("{CONTROL}.drops");
+    let Said { loaded, counted } = match by {
+        By::Files => switch::through_files(dir, (thrift, &ports), trials, &drops),
+        By::Devices => switch::through_devices(dir, &ports, trials, &drops),
     };
-    let added = said.matches("Entry has been added").count();
-    assert_eq!(added, model.entries.by_key.len(), "entries were refused: {said}");
-    for frames in want.values_mut().chain(got.values_mut()) {
-        frames.sort();
+    let added = loaded.matches("Entry has been added").count();
+    assert_eq!(added, model.entries.by_key.len(), "node {}: entries were refused: {loaded}", model.node);
+    let done = sent(model, trials, |port| switch::came_out(dir, port));
+    for ((counter, index), want) in &counters {
+        let name = format!("{CONTROL}.{counter}");
+        let found = switch::packets(&counted, &name).find(|(at, _)| at == index).map(|(_, packets)| packets);
+        assert_eq!(found, Some(*want), "node {}: {counter}[{index}]\n{counted}", model.node);
     }
-    for (port, want) in &want {
-        let got = got.get(port).map(Vec::as_slice).unwrap_or_default();
-        assert_eq!(got.len(), want.len(), "node {} port {port}", model.node);
-        let differ = want.iter().zip(got).find(|(w, g)| w != g);
-        assert!(differ.is_none(), "node {} port {port}: {differ:02x?}", model.node);
-    }
-    assert_eq!(want.keys().collect::<Vec<_>>(), got.keys().collect::<Vec<_>>());
     println!(
-        "{}, {by:?}: p4c said nothing and described {described} fields and parameters as we do; BMv2 took {added} entries and sent the \
-         same {count} of {} frames",
+        "{}, {by:?}: p4c said nothing and described {widths} fields and parameters as we do; BMv2 took {added} entries, sent the same \
+         {} of {} frames, and counted the others for the same reasons",
         model.node,
+        done.forwarded,
         trials.len()
     );
+    done
 }
 
-fn read(dir: &Path, ports: &[u16]) -> Sent {
-    let frames =
-        |port: &u16| frames(&std::fs::read(dir.join(format!("f{port}_out.pcap"))).unwrap_or_default());
-    ports.iter().map(|port| (*port, frames(port))).filter(|(_, frames)| !frames.is_empty()).collect()
+/// What comes out of each port is what should; in any order.
+fn sent(model: &Model, trials: &[Trial], came_out: impl Fn(u16) -> Vec<Vec<u8>>) -> Compared {
+    let mut want = Sent::new();
+    for (port, bytes) in trials.iter().filter_map(|t| t.sent.clone()) {
+        want.entry(port).or_default().push(bytes);
+    }
+    let forwarded: usize = want.values().map(Vec::len).sum();
+    for port in model.ports.values() {
+        let (mut want, mut got) = (want.remove(port).unwrap_or_default(), came_out(*port));
+        want.sort();
+        got.sort();
+        let differ = want.iter().zip(&got).find(|(w, g)| w != g);
+        let counts = (want.len(), got.len());
+        assert!(want == got, "node {} port {port}: {counts:?} frames, first {differ:02x?}", model.node);
+    }
+    assert!(want.is_empty(), "node {}: {:?}", model.node, want.keys());
+    let (forwarded, all) = (forwarded as u64, trials.len() as u64);
+    Compared { forwarded, refused: all - forwarded }
 }
 
-/// What was said to the entries, and what came out.
-fn through_files(dir: &Path, ports: &[u16], thrift: &str, (count, wait): (usize, u64)) -> (String, Sent) {
-    let mut switch = Command::new("simple_switch");
-    switch.current_dir(dir).args(["--use-files", &wait.to_string(), "--thrift-port", thrift]);
-    for port in ports {
-        switch.args(["-i", &format!("{port}@f{port}")]);
+/// What counters have to be, by name and index: every reason for a drop, and every rule that a packet was counted under.
+fn counters(program: &Program, trials: &[Trial]) -> BTreeMap<(String, u128), u64> {
+    let mut out = BTreeMap::new();
+    for index in 0..REASONS.len() as u128 {
+        out.insert(("drops".to_owned(), index), 0);
     }
-    let log = std::fs::File::create(dir.join("switch.log")).unwrap();
-    let mut switch = switch.arg("partywall.json").stdout(log).stderr(Stdio::null()).spawn().unwrap();
-    std::thread::sleep(Duration::from_secs(2));
-    let entries = std::fs::File::open(dir.join("bmv2.txt")).unwrap();
-    let loaded =
-        Command::new("simple_switch_CLI").args(["--thrift-port", thrift]).stdin(entries).output().unwrap();
-    let (mut since, mut before) = (Instant::now(), 0);
-    loop {
-        let now = read(dir, ports).values().map(Vec::len).sum::<usize>();
-        if now > before {
-            (since, before) = (Instant::now(), now);
+    for (counter, index) in trials.iter().flat_map(|t| &t.counted) {
+        let counter = &program.counters[*counter];
+        // Those of entries are the table's.
+        if counter.size.is_some() {
+            *out.entry((counter.name.clone(), *index)).or_default() += 1;
         }
-        if now >= count || since.elapsed() > Duration::from_secs(wait + 60) {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(500));
     }
-    // What should not come may come late.
-    std::thread::sleep(Duration::from_secs(3));
-    let got = read(dir, ports);
-    switch.kill().unwrap();
-    switch.wait().unwrap();
-    (String::from_utf8_lossy(&loaded.stdout).into_owned(), got)
+    out
 }
 
 fn may_unshare() -> bool {
     Command::new("unshare").args(["--net", "true"]).status().is_ok_and(|status| status.success())
 }
 
-fn through_devices(dir: &Path, ports: &[u16], thrift: &str) -> (String, Sent) {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/p4/veth.py");
-    let mut run = Command::new("unshare");
-    run.args(["--net", "python3", script]).arg(dir).arg(thrift).args(ports.iter().map(u16::to_string));
-    let out = run.output().unwrap();
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    (std::fs::read_to_string(dir.join("loaded.txt")).unwrap(), read(dir, ports))
+/// What p4c makes of a program.
+struct Compiled {
+    program: Program,
+    json: Vec<u8>,
+    /// P4Info.
+    info: Vec<String>,
 }
 
-/// Compiles without a word, and gets the P4Info that is emitted; returns of how many fields and parameters it gives the widths.
-fn compile(dir: &Path, info: &str) -> usize {
-    let out = Command::new("p4c-bm2-ss")
-        .current_dir(dir)
-        .args(["--std", "p4-16", "--p4runtime-files", "info.txtpb", "-o", "partywall.json", "partywall.p4"])
-        .output()
-        .unwrap();
+/// Compiles without a word; a program that has been compiled is not compiled again. Nodes' programs differ in comments, where the
+/// generation stands.
+fn compile(text: &str) -> Arc<Compiled> {
+    static KNOWN: Mutex<BTreeMap<String, Arc<Compiled>>> = Mutex::new(BTreeMap::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let key: String = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    if let Some(compiled) = known.get(&key) {
+        return Arc::clone(compiled);
+    }
+    let scratch = Scratch::new("p4c");
+    let dir = scratch.0.as_path();
+    std::fs::write(dir.join("partywall.p4"), text).unwrap();
+    let mut p4c = Command::new("p4c-bm2-ss");
+    p4c.args(["--std", "p4-16", "--p4runtime-files", "info.txtpb", "-o", "partywall.json", "partywall.p4"]);
+    let out = p4c.current_dir(dir).output().unwrap();
     let said = String::from_utf8_lossy(&out.stderr).into_owned() + &String::from_utf8_lossy(&out.stdout);
     assert!(out.status.success() && said.trim().is_empty(), "p4c: {said}");
-    let theirs = std::fs::read_to_string(dir.join("info.txtpb")).unwrap();
-    // Line by line: every table, field, action, parameter and counter, with numbers, names, widths, kinds and sizes.
-    let ours = lines(info);
-    assert_eq!(ours, lines(&theirs));
-    ours.iter().filter(|line| line.starts_with("bitwidth: ")).count()
+    let compiled = Arc::new(Compiled {
+        program: parse(text).unwrap(),
+        json: std::fs::read(dir.join("partywall.json")).unwrap(),
+        info: lines(&std::fs::read_to_string(dir.join("info.txtpb")).unwrap()),
+    });
+    known.insert(key, Arc::clone(&compiled));
+    compiled
 }
 
 /// Without comments, layout, and the initial values of default actions, which older compilers leave away.
@@ -162,35 +198,6 @@ fn lines(text: &str) -> Vec<String> {
         } else {
             out.push(line.to_owned());
         }
-    }
-    out
-}
-
-/// Frames 50 µs apart.
-fn pcap(frames: &[&[u8]]) -> Vec<u8> {
-    let mut out = Vec::new();
-    out.extend(0xa1b2_c3d4u32.to_le_bytes());
-    out.extend([2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-    out.extend(65_535u32.to_le_bytes());
-    out.extend(1u32.to_le_bytes());
-    for (at, frame) in (0u32..).zip(frames) {
-        let length = u32::try_from(frame.len()).unwrap();
-        for word in [at / 20_000, at % 20_000 * 50, length, length] {
-            out.extend(word.to_le_bytes());
-        }
-        out.extend(*frame);
-    }
-    out
-}
-
-fn frames(pcap: &[u8]) -> Vec<Vec<u8>> {
-    let mut out = Vec::new();
-    let mut at = 24;
-    while let Some(head) = pcap.get(at..at + 16) {
-        let length = u32::from_le_bytes([head[8], head[9], head[10], head[11]]) as usize;
-        let Some(frame) = pcap.get(at + 16..at + 16 + length) else { break };
-        out.push(frame.to_vec());
-        at += 16 + length;
     }
     out
 }

@@ -33,6 +33,14 @@ fn fold(mut sum: u32) -> u16 {
     !(sum as u16)
 }
 
+/// Sets the header checksum of an IPv4 packet that was changed.
+pub fn header_checksum(packet: &mut [u8]) {
+    let header = usize::from(packet[0] & 15) * 4;
+    packet[10..12].copy_from_slice(&[0, 0]);
+    let sum = fold(ones(&packet[..header], 0));
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+}
+
 fn address(family: Family, value: u128) -> Vec<u8> {
     let bytes = value.to_be_bytes();
     if family == Family::V4 { bytes[12..].to_vec() } else { bytes.to_vec() }

@@ -20,6 +20,9 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+/// The version of the document's form: a new minor version may add fields, a new major may change them.
+const FORMAT_VERSION: &str = "1.1";
+
 /// The result of an audit.
 #[derive(Debug, Clone, Serialize)]
 pub struct Audit {
@@ -43,7 +46,7 @@ impl Audit {
     fn new(generation: &Generation, differences: Vec<Difference>) -> Self {
         let entry = Entry::of(generation);
         Self {
-            format_version: "1.0",
+            format_version: FORMAT_VERSION,
             node: entry.node,
             generation: entry.generation,
             build: entry.build,
@@ -60,7 +63,7 @@ impl Audit {
         let Switch { node, build, digest, entries, admits } = switch;
         let differences = Vec::new();
         Self {
-            format_version: "1.0",
+            format_version: FORMAT_VERSION,
             node,
             generation: digest,
             build,

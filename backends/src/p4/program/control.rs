@@ -62,12 +62,14 @@ impl Reader {
             self.want("(")?;
             let when = self.boolean()?;
             self.want(")")?;
-            let then = self.block()?;
+            let then = self.inside(Self::block)?;
             if !self.word_is("else") {
                 return Ok(Statement::If(when, then, Vec::new()));
             }
             self.step();
-            let otherwise = if self.word_is("if") { vec![self.statement()?] } else { self.block()? };
+            let otherwise = self.inside(|reader| {
+                if reader.word_is("if") { Ok(vec![reader.statement()?]) } else { reader.block() }
+            })?;
             return Ok(Statement::If(when, then, otherwise));
         }
         let path = self.path()?;

@@ -25,11 +25,13 @@ impl Reader {
 
     /// An expression of this width.
     pub(super) fn bits(&mut self, width: u8) -> Result<Expr, Refused> {
+        self.begin_expression();
         let found = self.expr()?;
         self.widen(found, width)
     }
 
     pub(super) fn boolean(&mut self) -> Result<Expr, Refused> {
+        self.begin_expression();
         let found = self.expr()?;
         match found.ty {
             Type::Bool => Ok(found.expr),
@@ -56,6 +58,7 @@ impl Reader {
         let mut left = self.binary(level + 1)?;
         while let Some(word) = mine.iter().find(|p| self.at(p)).copied() {
             self.step();
+            self.operator()?;
             let right = self.binary(level + 1)?;
             left = self.join(word, left, right)?;
         }
@@ -107,6 +110,7 @@ impl Reader {
 
     fn unary(&mut self) -> Result<Typed, Refused> {
         if self.eat("!") {
+            self.operator()?;
             let inner = self.unary()?;
             return match inner.ty {
                 Type::Bool => Ok(Typed { expr: Expr::Not(Box::new(inner.expr)), ty: Type::Bool }),
@@ -114,6 +118,7 @@ impl Reader {
             };
         }
         if self.eat("~") {
+            self.operator()?;
             let inner = self.unary()?;
             return match inner.ty {
                 Type::Bits(w) => Ok(Typed { expr: Expr::Complement(Box::new(inner.expr), w), ty: inner.ty }),
@@ -143,6 +148,7 @@ impl Reader {
 
     fn primary(&mut self) -> Result<Typed, Refused> {
         if self.eat("(") {
+            self.operator()?;
             // A cast, or an expression in parentheses.
             if self.word_is("bit") {
                 let width = self.bit_type()?;

@@ -23,6 +23,11 @@ pub(super) const BLOCKS: [&str; 6] = [
     "PartywallDeparser",
 ];
 
+/// How many operators and parentheses an expression may have: it is read, and run, one inside the other.
+const LONGEST: usize = 128;
+/// How deep statements may lie in one another; an `else if` lies in what it follows.
+const DEEPEST: usize = 64;
+
 pub(super) struct Reader {
     tokens: Vec<(Token, usize)>,
     at: usize,
@@ -35,6 +40,10 @@ pub(super) struct Reader {
     doc: Vec<String>,
     includes: Vec<String>,
     pub done: Vec<String>,
+    /// Operators and parentheses of the expression where we are.
+    operators: usize,
+    /// Statements around the one where we are.
+    around: usize,
 }
 
 #[derive(Clone)]
@@ -58,6 +67,8 @@ pub fn parse(text: &str) -> Result<Program, Refused> {
         doc: Vec::new(),
         includes: Vec::new(),
         done: Vec::new(),
+        operators: 0,
+        around: 0,
     };
     for (name, width) in STANDARD {
         reader.global(&format!("standard_metadata.{name}"), width)?;
@@ -130,6 +141,28 @@ impl Reader {
             }
             _ => Err(self.refuse("a name is wanted here")),
         }
+    }
+
+    /// An expression that is no part of another begins.
+    pub fn begin_expression(&mut self) {
+        self.operators = 0;
+    }
+
+    /// One operator or parenthesis more.
+    pub fn operator(&mut self) -> Result<(), Refused> {
+        self.operators += 1;
+        if self.operators > LONGEST { Err(self.refuse("too long an expression")) } else { Ok(()) }
+    }
+
+    /// What lies in a statement.
+    pub fn inside<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, Refused>) -> Result<T, Refused> {
+        if self.around == DEEPEST {
+            return Err(self.refuse("nested too deeply"));
+        }
+        self.around += 1;
+        let found = read(self);
+        self.around -= 1;
+        found
     }
 
     /// `a.b.c`

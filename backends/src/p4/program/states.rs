@@ -34,21 +34,23 @@ impl Reader {
         if names.first().map(String::as_str) != Some("start") {
             return Err(self.refuse("the first state is `start`"));
         }
-        let target = |state: &str| -> Result<Option<usize>, Refused> {
+        // INVARIANT: states lead onwards alone, so that every frame is read to an end.
+        let target = |from: usize, state: &str| -> Result<Option<usize>, Refused> {
             if state == "accept" {
                 return Ok(None);
             }
-            let found = names.iter().position(|n| n == state);
-            found.map(Some).ok_or_else(|| self.refuse(&format!("no state `{state}`")))
+            let found = names.iter().skip(from + 1).position(|n| n == state);
+            let found = found.map(|at| Some(from + 1 + at));
+            found.ok_or_else(|| self.refuse(&format!("no state `{state}` after the one that leads there")))
         };
         let mut states = Vec::new();
-        for (extracts, next) in raw {
+        for (from, (extracts, next)) in raw.into_iter().enumerate() {
             let next = match next {
-                RawNext::To(state) => target(&state)?.map_or(Next::Accept, Next::State),
+                RawNext::To(state) => target(from, &state)?.map_or(Next::Accept, Next::State),
                 RawNext::Select(on, cases) => {
                     let mut out = Vec::new();
                     for (keys, state) in cases {
-                        out.push((keys, target(&state)?));
+                        out.push((keys, target(from, &state)?));
                     }
                     Next::Select { on, cases: out }
                 }

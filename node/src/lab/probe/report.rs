@@ -6,7 +6,7 @@ use serde::Serialize;
 use std::fmt::Write;
 
 /// Version of the JSON form.
-pub const FORMAT_VERSION: &str = "1.0";
+pub const FORMAT_VERSION: &str = "1.1";
 
 #[derive(Debug, Clone, Serialize)]
 pub struct ProbeReport {
