@@ -2,7 +2,7 @@
 
 use super::{Came, Exit, Oracle};
 use crate::frames::{Fields, Twist, fragments, frame, mend4};
-use crate::machine::{BASE, Machine};
+use crate::machine::Machine;
 use crate::reference::{FORMS, Instance, packets};
 use crate::said::{INVALID, REDIRECT, SENT_NEXT_HOP, SHOT, UNSPEC};
 use crate::support::{self, Project};
@@ -165,16 +165,7 @@ impl Oracle<'_> {
             let (endpoint, _) = of.find(|(_, e)| e.addresses.iter().any(at)).unwrap();
             return self.to_endpoint(endpoint, src, dst);
         }
-        Exit {
-            outcome: SENT_NEXT_HOP,
-            device: BASE + self.m.devices[&self.attached(end.owner)[0]],
-            vni: 0,
-            to: None,
-            from_mac: self.m.mac,
-            to_mac: ANY_MAC,
-            src,
-            dst,
-        }
+        self.to_external(end.owner, src, dst)
     }
 
     /// A workload's packet, and its answer at the other end, each to the instance that its sender picks.

@@ -256,6 +256,19 @@ impl<'a> Oracle<'a> {
         }
     }
 
+    fn to_external(&self, external: OwnerId, src: u128, dst: u128) -> Exit {
+        Exit {
+            outcome: SENT_NEXT_HOP,
+            device: BASE + self.m.devices[&self.attached(external)[0]],
+            vni: 0,
+            to: None,
+            from_mac: self.m.mac,
+            to_mac: ANY_MAC,
+            src,
+            dst,
+        }
+    }
+
     #[track_caller]
     fn refused(&self, ran: &Ran, why: u32, p: &Packet) {
         let told = (self.name, &self.c.model.nodes[self.node].name, p);
@@ -501,19 +514,7 @@ impl<'a> Oracle<'a> {
             let dst = decision.to.unwrap().address;
             let exit = match d.endpoint {
                 Some(target) => self.to_endpoint(target, src, dst),
-                None => {
-                    let dev = &self.attached(d.owner)[0];
-                    Exit {
-                        outcome: SENT_NEXT_HOP,
-                        device: BASE + self.m.devices[dev],
-                        vni: 0,
-                        to: None,
-                        from_mac: self.m.mac,
-                        to_mac: ANY_MAC,
-                        src,
-                        dst,
-                    }
-                }
+                None => self.to_external(d.owner, src, dst),
             };
             self.sent(&ran, (came, &built), &exit, p, id);
             if self.ttl > 1 {
@@ -536,19 +537,7 @@ impl<'a> Oracle<'a> {
         self.ran += 1;
         let back = match s.endpoint {
             Some(source) => self.to_endpoint(source, p.dst, p.src),
-            None => {
-                let dev = &self.attached(s.owner)[0];
-                Exit {
-                    outcome: SENT_NEXT_HOP,
-                    device: BASE + self.m.devices[dev],
-                    vni: 0,
-                    to: None,
-                    from_mac: self.m.mac,
-                    to_mac: ANY_MAC,
-                    src: p.dst,
-                    dst: p.src,
-                }
-            }
+            None => self.to_external(s.owner, p.dst, p.src),
         };
         self.sent(&ran, (Came::Outside, &built), &back, &q, id);
     }
