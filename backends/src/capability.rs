@@ -33,6 +33,24 @@ const fn refused(construct: &'static str, note: &'static str) -> Capability {
     Capability { construct, level: Level::Refused, note }
 }
 
+// Of gateways without state, on either target for Linux.
+const UNBOUNDED: Capability =
+    stricter("`ct-full` at a stateless gateway", "there are none to bound: nothing is remembered");
+const LOGGED_ALONE: Capability = exact(
+    "`log` at a stateless gateway",
+    "no packet is known to be a connection's first: any from whoever may open one, up to ten a second per rule and \
+     verdict; answers are not logged",
+);
+const CLIENTS_ALONE: Capability = refused("`clients as` for an external through a stateless gateway", "");
+const TWO_WAYS: Capability = refused(
+    "through a stateless gateway, packets that may open a connection and may answer one, translated in two ways",
+    "nobody could tell which it is",
+);
+const TWO_KINDS: Capability = refused(
+    "one tenant's packets to another through a stateful and a stateless gateway on one node, by one destination",
+    "",
+);
+
 /// The target `nft`.
 pub const NFT: &[Capability] = &[
     exact("`allow`, `deny`, `pass`, tiers, `overrides`", "every verdict is the reference evaluator's"),
@@ -94,20 +112,11 @@ pub const NFT: &[Capability] = &[
         "path MTU errors of a stateless gateway about packets that it translates",
         "not sent: what is quoted would be what nobody sent; TCP MSS is clamped",
     ),
-    stricter("`ct-full` at a stateless gateway", "there are none to bound: nothing is remembered"),
-    exact(
-        "`log` at a stateless gateway",
-        "no packet is known to be a connection's first: any from whoever may open one, up to ten a second per rule and verdict; answers are not logged",
-    ),
-    refused("`clients as` for an external through a stateless gateway", ""),
-    refused(
-        "through a stateless gateway, packets that may open a connection and may answer one, translated in two ways",
-        "nobody could tell which it is",
-    ),
-    refused(
-        "one tenant's packets to another through a stateful and a stateless gateway on one node, by one destination",
-        "",
-    ),
+    UNBOUNDED,
+    LOGGED_ALONE,
+    CLIENTS_ALONE,
+    TWO_WAYS,
+    TWO_KINDS,
     exact(
         "`on-failure`, live instances",
         "`build --down NODE`; a dead instance's buckets go to the next by rendezvous, or nowhere (`no-route`)",
@@ -260,21 +269,11 @@ pub const EBPF: &[Capability] = &[
         "ICMP errors through a stateless gateway",
         "`invalid`: nothing tells which connection's they are",
     ),
-    stricter("`ct-full` at a stateless gateway", "there are none to bound: nothing is remembered"),
-    exact(
-        "`log` at a stateless gateway",
-        "no packet is known to be a connection's first: any from whoever may open one, up to ten a second per rule and \
-         verdict; answers are not logged",
-    ),
-    refused("`clients as` for an external through a stateless gateway", ""),
-    refused(
-        "through a stateless gateway, packets that may open a connection and may answer one, translated in two ways",
-        "nobody could tell which it is",
-    ),
-    refused(
-        "one tenant's packets to another through a stateful and a stateless gateway on one node, by one destination",
-        "",
-    ),
+    UNBOUNDED,
+    LOGGED_ALONE,
+    CLIENTS_ALONE,
+    TWO_WAYS,
+    TWO_KINDS,
     exact("`on-failure`, live instances", "`build --down NODE`"),
     refused("workloads of one node that reach more than 16 gateway nodes", "shared with the nft target"),
     refused(
