@@ -194,9 +194,9 @@ const PLAIN_ENDS: [&str; 2] =
 
 /// What has a routing header has more destinations than the one that is decided on (RFC 8200, 4.4), or had.
 ///
-/// What stands behind an authentication header is no business of this one's rules, which are about protocol 51 or nothing; the kernel looks
-/// past it, and past options and fragments before it, and would have the packet be of the protocol inside. Of headers of one kind only
-/// the first is seen, so what may hide a second one is refused as well.
+/// To the policy a packet with an authentication header is of protocol 51. The kernel looks past that header, and past options and
+/// fragment headers before it, and takes the packet for one of the protocol inside. Of headers of one kind a rule sees the first
+/// alone, so what may hide a second one is refused as well.
 pub(super) const HEADED: [&str; 5] = [
     "exthdr rt exists goto invalid",
     "ip6 nexthdr 51 goto invalid",
