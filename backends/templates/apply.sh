@@ -19,6 +19,12 @@ newline='
 '
 blanks=$IFS
 
+# A caller's lock is our standard input, which those that read from a pipe do not have: so that it outlives a killed call as long as
+# they do.
+if { true <&0; } 2>/dev/null; then
+    exec 3<&0
+fi
+
 case $0 in
 */*) cd "${0%/*}" ;;
 esac

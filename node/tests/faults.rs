@@ -266,6 +266,20 @@ fn a_refused_generation_leaves_the_old_one_and_says_why() {
 }
 
 /// Only the call itself is killed: the script that it started works on, and the next call waits for that.
+/// The script that this process runs, if it does.
+fn script_of(parent: u32) -> Option<nix::unistd::Pid> {
+    let read = |id: i32, what: &str| std::fs::read_to_string(format!("/proc/{id}/{what}")).unwrap_or_default();
+    let runs = |id: &i32| {
+        // `1234 (name) S 1233 …`
+        let stat = read(*id, "stat");
+        let started_by = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)?.parse().ok());
+        started_by == Some(parent) && read(*id, "cmdline").contains("apply.sh")
+    };
+    let all = std::fs::read_dir("/proc").unwrap();
+    let ids = all.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    ids.into_iter().find(runs).map(nix::unistd::Pid::from_raw)
+}
+
 #[test]
 fn the_script_of_a_killed_call_is_waited_for() {
     if !able("orphaned script") {
@@ -289,24 +303,48 @@ fn the_script_of_a_killed_call_is_waited_for() {
             pins: None,
             call: Call::Apply,
         };
-        for calls in [4, 12, 20] {
-            std::fs::write(tools.path().join("count"), "0").unwrap();
-            let mut running_child =
-                child.command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let set = |name: &str, number: u32| std::fs::write(tools.path().join(name), number.to_string()).unwrap();
+        // Ends the call, or the script alone with it, while a tool is called the nth time. Whether the script ran.
+        let killed = |calls: u32, script_too: bool| {
+            set("count", 0);
+            set("late", if script_too { calls } else { 0 });
+            let mut call = child.command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
             let until = Instant::now() + Duration::from_secs(30);
             let made = || std::fs::read_to_string(tools.path().join("count")).unwrap().trim().parse::<u32>();
             while made().unwrap_or(0) < calls {
                 assert!(Instant::now() < until, "the child does nothing");
                 std::thread::sleep(Duration::from_millis(5));
             }
-            running_child.kill().unwrap();
-            running_child.wait().unwrap();
+            let script = script_of(call.id());
+            call.kill().unwrap();
+            if let Some(script) = script.filter(|_| script_too) {
+                nix::sys::signal::kill(script, nix::sys::signal::Signal::SIGKILL).unwrap();
+            }
+            call.wait().unwrap();
+            script.is_some()
+        };
+        let settled = || {
             let next = apply(&state, &one);
             assert!(next.left.is_empty() && next.mended.is_empty(), "{next:#?}");
             let report = audit(&one, &[]).unwrap();
             assert!(report.clean, "{}", report.text());
             assert_eq!(running([&one, &two]), 0);
+        };
+        for calls in [4, 12, 20] {
+            killed(calls, false);
+            settled();
         }
+        std::fs::remove_file(tools.path().join("slow")).unwrap();
+        let mut left_behind = 0;
+        for calls in 1..=12 {
+            let ran = killed(calls, true);
+            let begun = Instant::now();
+            settled();
+            // The tool that was called goes on without the script.
+            assert!(!ran || begun.elapsed() > Duration::from_millis(400), "call {calls} was not waited for");
+            left_behind += u32::from(ran);
+        }
+        assert!(left_behind > 6, "{left_behind} calls of a tool by the script");
     });
 }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// A folder with these tools, which count their calls in `count` and end everything in their process group at
-/// the call whose number is in `fatal`: before they work (`before`), or after.
+/// the call whose number is in `fatal`: before they work (`before`), or after. The one whose number is in `late` takes half a second.
 pub fn deadly(folder: &Path, tools: &[&str]) {
     for tool in tools {
         let real = sh(&format!("command -v {tool}"));
@@ -19,6 +19,7 @@ here={here}
 n=$(($(cat $here/count) + 1))
 echo $n >$here/count
 [ ! -e $here/slow ] || sleep 0.05
+[ $n != "$(cat $here/late)" ] || sleep 0.5
 if [ $n = "$(cat $here/fatal)" ]; then
     echo "${{0##*/}} $*" >$here/last
     [ -e $here/before ] || {real} "$@"
@@ -34,7 +35,9 @@ exec {real} "$@"
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
     std::fs::write(folder.join("count"), "0").unwrap();
-    std::fs::write(folder.join("fatal"), "0").unwrap();
+    for number in ["fatal", "late"] {
+        std::fs::write(folder.join(number), "0").unwrap();
+    }
 }
 
 /// What a child is to do.
