@@ -123,7 +123,7 @@ pub const NFT: &[Capability] = &[
     ),
     refused("workloads of one node that reach more than 16 gateway nodes", ""),
     refused(
-        "device names with other bytes than letters, digits, `_`, `.`, `-`, `@`, `+`, or like `pwv10010`",
+        "device names with other bytes than letters, digits, `_`, `.`, `-`, `@`, `+`, or like `pwv10010`, or `pwvx`",
         "nft, `ip -batch` and a shell script could not all hold them",
     ),
     exact("`encap vxlan`, underlay IPv4 or IPv6", ""),
@@ -277,7 +277,7 @@ pub const EBPF: &[Capability] = &[
     exact("`on-failure`, live instances", "`build --down NODE`"),
     refused("workloads of one node that reach more than 16 gateway nodes", "shared with the nft target"),
     refused(
-        "device names with other bytes than letters, digits, `_`, `.`, `-`, `@`, `+`, or like `pwv10010`",
+        "device names with other bytes than letters, digits, `_`, `.`, `-`, `@`, `+`, or like `pwv10010`, or `pwvx`",
         "shared with the nft target",
     ),
     exact("`encap vxlan`, underlay IPv4 or IPv6", ""),

@@ -95,8 +95,7 @@ fn cases(target: &str) -> Vec<Case> {
         "10.1.0.0/24 } }\n",
         "10.1.0.0/24 }\n  expose s : tcp/22 to b via g as 100.64.0.0/24 clients as 100.66.0.0/24 }\n",
     );
-    let device =
-        "device names with other bytes than letters, digits, `_`, `.`, `-`, `@`, `+`, or like `pwv10010`";
+    let device = "device names with other bytes than letters, digits, `_`, `.`, `-`, `@`, `+`, or like `pwv10010`, or `pwvx`";
     let linux = [
         case(
             "`clients as` for an external on several instances",
@@ -124,9 +123,15 @@ fn cases(target: &str) -> Vec<Case> {
         ),
         case(
             device,
+            ("c1", "cannot name the device `pwvx`", "pwvx"),
+            BASE.replace("dev tap0", "dev pwvx"),
+            BASE.replace("dev tap0", "dev pwvy"),
+        ),
+        case(
+            device,
             ("c1", "cannot name the device `pwv7`", "pwv7"),
             BASE.replace("dev tap0", "dev pwv7"),
-            BASE.replace("dev tap0", "dev pwvx"),
+            BASE.replace("dev tap0", "dev pwv"),
         ),
         case(
             "`affinity flow` with `masquerade`, on several instances",

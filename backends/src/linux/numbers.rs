@@ -134,6 +134,16 @@ pub fn vxlan_name(vni: u32) -> String {
     format!("pwv{vni}")
 }
 
+/// The device of all VNIs on a node of the eBPF target.
+pub const VXLAN_OF_ALL: &str = "pwvx";
+
+/// Whether only a device of partywall's own, on any target, may have this name.
+#[must_use]
+pub fn is_own_vxlan(name: &str) -> bool {
+    let number = |rest: &str| !rest.is_empty() && rest.chars().all(|c| c.is_ascii_digit());
+    name == VXLAN_OF_ALL || name.strip_prefix("pwv").is_some_and(number)
+}
+
 /// An index as a mark's low bits. Indices count things declared in sources of less than 2^32 bytes.
 #[must_use]
 pub fn small(n: usize) -> u32 {

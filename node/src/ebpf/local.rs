@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// The one VXLAN device.
-pub const FABRIC: &str = "pwvx";
+pub const FABRIC: &str = backends::linux::numbers::VXLAN_OF_ALL;
 /// Its MTU: packets are measured by the program.
 const MTU: &str = "65000";
 /// The bit of a device's number in the map `devices` that says what [`Net::is_pair`] does.

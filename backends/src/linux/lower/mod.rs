@@ -217,13 +217,12 @@ impl Lowering<'_> {
         for (dev, span) in endpoints.chain(attaches).chain([(&node.dev, node.span)]) {
             let plain =
                 dev.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '@' | '+'));
-            let ours = dev.strip_prefix("pwv").is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit()));
+            let ours = numbers::is_own_vxlan(dev);
             if plain && !ours {
                 continue;
             }
             let message = format!("the {} target cannot name the device `{dev}`", self.dialect.name);
-            let help =
-                "rename the device: letters, digits, `_`, `.`, `-`, `@`, `+`, and not `pwv` with a number";
+            let help = "rename the device: letters, digits, `_`, `.`, `-`, `@`, `+`, and not `pwv` with a number or `pwvx`";
             self.diagnostics.push(
                 Diagnostic::new(Code::PW0801, span, message)
                     .label(if ours { "partywall's own VXLAN devices have such names" } else { "named here" })
