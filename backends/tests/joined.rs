@@ -22,8 +22,9 @@ use compiler::packet::proto;
 use partywall_backends::Backend as _;
 use partywall_backends::linux::Model;
 use partywall_backends::linux::model::{Atom, Direction, Entry, Ruleset, Table};
+use partywall_backends::linux::numbers::{KIND, PAIR};
 use partywall_backends::linux::walk::lookup;
-use partywall_backends::nft::{Nft, joined};
+use partywall_backends::nft::{Nft, joined, led};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Pairs of hosts of a device that are written out.
@@ -64,6 +65,13 @@ struct Compared {
     numbered: u64,
     /// Devices with more pairs than are written out.
     large: u64,
+    /// Ports with the counter of their rule.
+    carried: u64,
+    /// Pairs that tell the routing mark, and pairs for which a table has it.
+    told: u64,
+    asked: u64,
+    /// Roles with the number of a VNI.
+    arrived: u64,
 }
 
 fn entries(rules: &Ruleset, table: Table) -> impl Iterator<Item = (&Vec<Atom>, &Entry)> {
@@ -215,11 +223,11 @@ fn compare_verdicts(rules: &Ruleset, asked: &Ruleset, seen: &mut Compared) {
 /// What became of other tables, and which are the program's own.
 fn compare_rest(rules: &Ruleset, asked: &Ruleset, gateway: bool) {
     let made = |table: &Table| {
-        *table >= Table::From4 && *table <= Table::ToPort || *table == Table::Verdict && rules.has(*table)
+        *table >= Table::From4 && *table <= Table::Arrived || *table == Table::Verdict && rules.has(*table)
     };
     let mut gone = BTreeSet::new();
     if !gateway {
-        gone.extend([Table::Owner4, Table::Owner6, Table::Bare4, Table::Bare6, Table::Context]);
+        gone.extend([Table::Owner4, Table::Owner6, Table::Bare4, Table::Bare6, Table::Context, Table::Route]);
     }
     for (table, entries) in rules.tables.iter().filter(|(table, _)| !made(table)) {
         assert_ne!(asked.tables.contains_key(table), gone.contains(table), "{table:?}");
@@ -229,9 +237,153 @@ fn compare_rest(rules: &Ruleset, asked: &Ruleset, gateway: bool) {
     assert!(asked.contradictions.is_empty(), "{:?}", asked.contradictions);
 }
 
+/// The pair classes as they were numbered before, by what they are now.
+fn renumbered(rules: &Ruleset, asked: &Ruleset) -> BTreeMap<Atom, Atom> {
+    let pairs = entries(asked, Table::Pair).map(|(key, entry)| (key, entry.value.as_ref().unwrap()));
+    let known: BTreeMap<Atom, Atom> =
+        pairs.map(|(key, new)| (new.clone(), rules.get(Table::Pair, key).unwrap().clone())).collect();
+    let before: BTreeSet<&Atom> = known.values().collect();
+    assert_eq!(before.len(), known.len(), "two pair classes became one, or one became two");
+    assert_eq!(before, entries(rules, Table::Pair).filter_map(|(_, entry)| entry.value.as_ref()).collect());
+    for class in known.keys() {
+        assert!(matches!(class, Atom::Mark(mark) if mark & KIND == PAIR), "{class:?}");
+    }
+    known
+}
+
+/// The tables with the numbers of before.
+fn with_numbers_of_before(asked: &Ruleset, before: &BTreeMap<Atom, Atom>) -> Ruleset {
+    let old = |atom: &Atom| before.get(atom).unwrap_or(atom).clone();
+    let mut out = asked.clone();
+    for entries in out.tables.values_mut() {
+        *entries = entries
+            .iter()
+            .map(|(key, entry)| {
+                let value = entry.value.as_ref().map(old);
+                (key.iter().map(old).collect(), Entry { value, note: entry.note.clone() })
+            })
+            .collect();
+    }
+    out
+}
+
+/// Puts the devices back that the roles tell by their VNI's number, and the roles as they were: each tells the device that it is
+/// asked with, or whose VNI it is given for, and the zone of its packets is that of the device.
+fn with_devices(rules: &Ruleset, asked: &mut Ruleset, seen: &mut Compared) {
+    let vnis: Vec<Atom> = field(rules, Table::Vnis, 0).into_iter().collect();
+    let split = |role: u32| {
+        let Atom::Vni(vni) = vnis[usize::try_from(role >> 6 & 0x3_ffff).unwrap() - 1] else {
+            panic!("{role:#x}")
+        };
+        (vni, Atom::Device(format!("pwv{vni}")), Atom::Mark(role & 0xff00_003f))
+    };
+    for table in [Table::Legit4, Table::Legit6, Table::LegitRange4, Table::LegitRange6] {
+        for (key, entry) in asked.tables.get_mut(&table).into_iter().flatten() {
+            let Some(Atom::Mark(role)) = entry.value else { panic!("{key:?}") };
+            let (vni, _, role) = split(role);
+            assert_eq!(key[1], Atom::Vni(vni));
+            entry.value = Some(role);
+        }
+    }
+    let mut due = BTreeSet::new();
+    for table in [Table::In4, Table::In6, Table::Land4, Table::Land6, Table::Back] {
+        let Some(entries) = asked.tables.remove(&table) else { continue };
+        let put_back = |(mut key, entry): (Vec<Atom>, Entry)| {
+            let at = key.iter().position(|atom| matches!(atom, Atom::Mark(_))).unwrap();
+            let Atom::Mark(mark) = key[at] else { panic!("{key:?}") };
+            let (_, device, role) = split(mark);
+            due.insert(mark);
+            key[at] = role;
+            if matches!(table, Table::In4 | Table::In6) {
+                key.insert(0, device);
+            } else {
+                assert_eq!(key[0], device, "{table:?} {key:?}");
+            }
+            (key, entry)
+        };
+        let entries = entries.into_iter().map(put_back).collect();
+        asked.tables.insert(table, entries);
+    }
+    let zoned: BTreeSet<u32> = entries(asked, Table::Arrived)
+        .map(|(key, entry)| {
+            let Atom::Mark(role) = key[0] else { panic!("{key:?}") };
+            assert_eq!(entry.value.as_ref(), rules.get(Table::Zone, &[split(role).1]), "{role:#x}");
+            role
+        })
+        .collect();
+    assert_eq!(zoned, due);
+    seen.arrived += due.len() as u64;
+}
+
+/// What is counted and forwarded without a verdict is what the verdict on it forwards and counts, in both directions, and all of that
+/// if its pair leads one way; the routing mark by the verdict alone is the one that it has in either direction.
+fn compare_carried(rules: &Ruleset, asked: &Ruleset, before: &BTreeMap<Atom, Atom>, seen: &mut Compared) {
+    let route = |verdict: &Atom| {
+        let [original, reply] = Direction::BOTH
+            .map(|direction| rules.get(Table::Route, &[verdict.clone(), Atom::Direction(direction)]));
+        assert_eq!(original, reply, "{verdict:?}");
+        original
+    };
+    for (key, entry) in entries(asked, Table::Way) {
+        assert_eq!(entry.value.as_ref(), route(&key[0]), "{key:?}");
+    }
+    let routed: BTreeSet<Atom> = field(rules, Table::Route, 0);
+    assert_eq!(field(asked, Table::Way, 0), routed);
+    // The counter of what only forwards, and its way.
+    let due = |verdict: &Atom| {
+        let of = |table| rules.get(table, std::slice::from_ref(verdict));
+        let goes = of(Table::Action) == Some(&Atom::Chain("go".to_owned())) && of(Table::Xlat).is_none();
+        let counters: Vec<&Atom> =
+            [Table::EgressRule, Table::IngressRule].into_iter().filter_map(of).collect();
+        match counters.as_slice() {
+            [counter] if goes => Some(((*counter).clone(), route(verdict)?.clone())),
+            _ => None,
+        }
+    };
+    let mut ways: BTreeMap<&Atom, Atom> = BTreeMap::new();
+    for (key, entry) in entries(asked, Table::Carry) {
+        let [pair, proto, port] = key.as_slice() else { panic!("{key:?}") };
+        for source in [0, 1024, u16::MAX] {
+            let whole = [before[pair].clone(), proto.clone(), Atom::Port(source, source), port.clone()];
+            let (counter, way) = due(lookup(rules, Table::Verdict, &whole).unwrap()).unwrap();
+            assert_eq!(Some(&counter), entry.value.as_ref(), "{key:?}");
+            assert_eq!(*ways.entry(pair).or_insert_with(|| way.clone()), way, "{key:?}");
+        }
+        seen.carried += 1;
+    }
+    for (pair, way) in &ways {
+        let (Atom::Mark(class), Atom::Mark(way)) = (pair, way) else { panic!("{pair:?} {way:?}") };
+        match led(asked) {
+            Some(bits) => {
+                assert_eq!(class & bits | 0x5000_0000, *way, "{pair:?}");
+                seen.told += 1;
+            }
+            None => {
+                assert_eq!(asked.get(Table::Lead, &[(*pair).clone()]), Some(&Atom::Mark(*way)));
+                seen.asked += 1;
+            }
+        }
+        assert_eq!(way & 1, 0, "the slot's bit is free");
+    }
+    for (key, entry) in entries(asked, Table::Exact) {
+        let carried = asked.get(Table::Carry, key).is_some();
+        let due = due(entry.value.as_ref().unwrap());
+        assert_eq!(carried, due.is_some_and(|(_, way)| ways.get(&key[0]) == Some(&way)), "{key:?}");
+    }
+}
+
 fn compare(model: &Model, seen: &mut Compared) {
     let asked = joined(model);
-    let (rules, asked) = (&model.rules, &asked.rules);
+    let rules = &model.rules;
+    let before = renumbered(rules, &asked.rules);
+    if !model.gateway {
+        compare_carried(rules, &asked.rules, &before, seen);
+    }
+    let mut asked = with_numbers_of_before(&asked.rules, &before);
+    if !model.gateway {
+        with_devices(rules, &mut asked, seen);
+    }
+    let asked = &asked;
     compare_rest(rules, asked, model.gateway);
     compare_verdicts(rules, asked, seen);
     if model.gateway {
@@ -275,6 +427,7 @@ fn tables_of_random_projects_answer_as_those_they_are_made_of() {
     let (seen, projects) = random(0..60, generate::project);
     assert!(projects >= 15, "{projects} projects");
     assert!(seen.contexts > 100 && seen.pairs > 100 && seen.verdicts > 1_000, "{seen:?}");
+    assert!(seen.carried > 100 && seen.told > 20 && seen.arrived > 20, "{seen:?}");
 }
 
 #[test]
@@ -360,4 +513,30 @@ policy p in base {{ allow same-tenant : tcp/443 | udp/{{53, 67, 546}} | sctp | t
     let mut seen = Compared::default();
     assert!(compare_all(&text, &mut seen));
     assert!(seen.large > 0 && seen.pairs > 0, "{seen:?}");
+}
+
+/// Two tenants on one node, one of which has an id so high that its routing mark leaves no room for a pair's number.
+#[test]
+fn the_way_of_a_tenant_with_a_high_id_is_in_a_table() {
+    let project = |id: u32| {
+        text(&format!(
+            r#"
+fabric f {{ encap vxlan port 4789 underlay mtu 9000 family ipv4 precedence base unknown-vni drop }}
+node c1 {{ vtep 192.0.2.11 dev eth0 }}
+node c2 {{ vtep 192.0.2.12 dev eth0 }}
+tenant a id 1 {{ segment s vni 10 {{ 10.0.0.0/24 }} }}
+tenant b id {id} {{ segment s vni 11 {{ 10.0.0.0/24 }} }}
+endpoint a1 in a.s {{ at 10.0.0.5 mac 02:00:00:00:00:01 on c1 dev a1 }}
+endpoint a2 in a.s {{ at 10.0.0.6 mac 02:00:00:00:00:02 on c2 dev a2 }}
+endpoint b1 in b.s {{ at 10.0.0.5 mac 02:00:00:00:00:03 on c1 dev b1 }}
+endpoint b2 in b.s {{ at 10.0.0.6 mac 02:00:00:00:00:04 on c2 dev b2 }}
+policy p in base {{ allow same-tenant : tcp/443 | udp/53 }}
+"#
+        ))
+    };
+    for (id, told) in [(2, true), (16_777_215, false)] {
+        let mut seen = Compared::default();
+        assert!(compare_all(&project(id), &mut seen));
+        assert!(seen.carried > 0 && (seen.told > 0) == told && (seen.asked > 0) != told, "{seen:?}");
+    }
 }

@@ -177,9 +177,11 @@ pub enum Table {
     /// Device → routing mark of the space behind it; on a node with endpoints, of their devices.
     Home,
     /// Tables of the nft target's program alone, made of those above: (device, MAC, source) → context and, without a MAC, (device,
-    /// source) → context; (VXLAN device, destination, role) → context; both with the pair, (device, MAC, source, destination, direction) and (VXLAN
-    /// device, source, destination, role, direction) → pair class; (pair class, protocol, destination port) → verdict; (pair class, protocol, source port) →
-    /// number, and (number, destination port) → verdict.
+    /// source) → context; (VXLAN device, destination, role) → context; both with the pair, (device, MAC, source, destination, direction) and (source,
+    /// destination, role, direction) → pair class; (pair class, protocol, destination port) → verdict; (pair class, protocol, source port) →
+    /// number, and (number, destination port) → verdict; of a verdict that only forwards, (pair class, protocol, destination port) → its rule's
+    /// counter; pair class → routing mark of those; verdict → routing mark, the same in both directions; (role, which there has the
+    /// VNI's number) → conntrack zone.
     From4,
     From6,
     FromBare4,
@@ -193,6 +195,10 @@ pub enum Table {
     Exact,
     FromPort,
     ToPort,
+    Carry,
+    Lead,
+    Way,
+    Arrived,
     /// ARP: (device, MAC, sender) that may ask; (device, own address); device → mark for the lookup.
     ArpOwner,
     ArpBare,

@@ -39,6 +39,9 @@ pub const NOBODY: u32 = INSTANCE | 0x00ff_ffff;
 /// Instances that one node's workloads can be sent to: four bits of a leg's mark.
 pub const MAX_INSTANCES: usize = 16;
 
+/// Bits of a role below those in which the nft target's program keeps the number of a VNI.
+pub const SEGMENT: u32 = 6;
+
 /// Arrival straight from a node that hosts endpoints.
 pub const ROLE_NODE: u32 = ROLE | 1 << 1;
 

@@ -8,6 +8,7 @@ use super::print::{SUFFIX, head};
 use super::program::{REASONS, Statements, slots};
 use crate::iproute2::group::{FABRIC, OUTSIDE, WORKLOAD};
 use crate::linux::Model;
+use crate::linux::model::Table;
 use crate::linux::numbers::{ANSWERABLE, DECIDED, KIND, ROLE};
 use std::fmt::Write as _;
 
@@ -44,8 +45,8 @@ pub(super) fn base(model: &Model) -> String {
     let closed = closed(model);
     let mut raw = vec![
         format!("iifgroup {WORKLOAD:#x} goto flip_raw"),
-        format!("iifname \"{}\" {vxlan} notrack accept", model.dev),
         format!("iifgroup {FABRIC:#x} jump flip_arrived"),
+        format!("iifname \"{}\" {vxlan} notrack accept", model.dev),
         format!("iifgroup {FABRIC:#x} meta mark & {KIND:#010x} == {ROLE:#010x} {}", slot("slot_raw")),
         format!("iifgroup {ours} goto flip_raw"),
     ];
@@ -144,8 +145,8 @@ fn forward_compute() -> Statements {
     let ours = format!("{WORKLOAD:#x}-{OUTSIDE:#x}");
     vec![
         clamp(),
-        format!("{decided} iifgroup {WORKLOAD:#x} oifgroup {FABRIC:#x} {UNMARKED} accept"),
-        format!("{decided} iifgroup {FABRIC:#x} oifgroup {WORKLOAD:#x} accept"),
+        format!("iifgroup {WORKLOAD:#x} oifgroup {FABRIC:#x} {decided} {UNMARKED} accept"),
+        format!("iifgroup {FABRIC:#x} oifgroup {WORKLOAD:#x} {decided} accept"),
         format!("iifgroup != {ours} oifgroup != {ours} accept"),
         format!("iifgroup {FABRIC:#x} oifgroup {FABRIC:#x} goto no_route"),
         format!("{decided} iifgroup {ours} oifgroup {ours} accept"),
@@ -175,10 +176,14 @@ fn closed(model: &Model) -> Option<String> {
 /// The chains whose rules say which generation a packet takes, or lead one that has taken it on. The next commit replaces them;
 /// who took a generation before goes on in that by the slot in the mark.
 fn flips(model: &Model) -> Vec<(&'static str, String)> {
+    let come = if model.rules.has(Table::Arrived) { "come" } else { "raw" };
     let mut out = vec![
         ("flip_fabric", format!("goto fabric_{SUFFIX}")),
         ("flip_raw", format!("meta mark set $slot goto raw_{SUFFIX}")),
-        ("flip_arrived", format!("meta mark & {:#010x} == {ROLE:#010x} | $slot goto raw_{SUFFIX}", KIND | 1)),
+        (
+            "flip_arrived",
+            format!("meta mark & {:#010x} == {ROLE:#010x} | $slot goto {come}_{SUFFIX}", KIND | 1),
+        ),
     ];
     let running = "meta mark & 0x00000001 == $slot";
     if model.gateway {

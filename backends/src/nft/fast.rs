@@ -4,9 +4,10 @@
 //! A lookup in an exact table costs the same whatever its size. One in a table of intervals grows with the elements that
 //! share a field, so what need not be there is not.
 
+use super::arrivals;
 use crate::linux::Model;
 use crate::linux::model::{Atom, Direction, Entry, Ruleset, Table};
-use crate::linux::numbers::KIND;
+use crate::linux::numbers::{self, KIND, PAIR};
 use compiler::packet::proto;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,13 +34,17 @@ pub fn joined(model: &Model) -> Model {
     if !model.gateway {
         contexts(&mut out.rules, &model.rules);
         pairs(&mut out.rules, &model.rules);
+        ways(&mut out.rules);
+        carried(&mut out.rules);
+        told(&mut out.rules);
+        arrivals::told(&mut out.rules);
     }
     out
 }
 
 type Entries = BTreeMap<Vec<Atom>, Entry>;
 
-fn entries(rules: &Ruleset, table: Table) -> impl Iterator<Item = (&Vec<Atom>, &Entry)> {
+fn entries(rules: &Ruleset, table: Table) -> impl DoubleEndedIterator<Item = (&Vec<Atom>, &Entry)> {
     rules.tables.get(&table).into_iter().flatten()
 }
 
@@ -156,6 +161,128 @@ fn by_context(rules: &Ruleset, table: Table) -> BTreeMap<&Atom, Ends<'_>> {
         }
     }
     out
+}
+
+/// Where every verdict that forwards leads the same way in both directions, its routing mark by its number alone.
+fn ways(rules: &mut Ruleset) {
+    let mut ways = Entries::new();
+    for (key, entry) in entries(rules, Table::Route) {
+        let [verdict, Atom::Direction(_)] = key.as_slice() else { return };
+        let both = Direction::BOTH
+            .map(|direction| rules.get(Table::Route, &[verdict.clone(), Atom::Direction(direction)]));
+        if both != [entry.value.as_ref(); 2] {
+            return;
+        }
+        ways.insert(vec![verdict.clone()], entry.clone());
+    }
+    if !ways.is_empty() {
+        rules.tables.remove(&Table::Route);
+        rules.tables.insert(Table::Way, ways);
+    }
+}
+
+/// Of single ports whose verdict forwards, and is counted for one rule: the rule's counter, by what the verdict is found by, and the
+/// routing mark by the pair. A packet of a connection that is known then needs no verdict, hence none of the tables that
+/// are as large as the policy but this one.
+///
+/// SOUNDNESS: what the program does with a verdict whose action is `go`, of a connection that has been let through, is to count and to set
+/// the routing mark; so much holds of every verdict here. No verdict that refuses, steers to an instance or translates is here.
+fn carried(rules: &mut Ruleset) {
+    let (mut carried, mut leads) = (Entries::new(), BTreeMap::<&Atom, &Atom>::new());
+    for (key, entry) in entries(rules, Table::Exact) {
+        let (Some(pair), Some(verdict)) = (key.first(), entry.value.as_ref()) else { continue };
+        let of = |table| rules.get(table, std::slice::from_ref(verdict));
+        let forwards = matches!(of(Table::Action), Some(Atom::Chain(chain)) if chain == "go");
+        let (Some(way), true, None) = (of(Table::Way), forwards, of(Table::Xlat)) else { continue };
+        let ((Some(counter), None) | (None, Some(counter))) = (of(Table::EgressRule), of(Table::IngressRule))
+        else {
+            continue;
+        };
+        if *leads.entry(pair).or_insert(way) == way {
+            carried.insert(key.clone(), Entry { value: Some(counter.clone()), note: entry.note.clone() });
+        }
+    }
+    let notes: BTreeMap<&Atom, &str> = entries(rules, Table::Pair)
+        .filter_map(|(_, entry)| Some((entry.value.as_ref()?, entry.note.as_str())))
+        .rev()
+        .collect();
+    let leads: Entries = leads
+        .into_iter()
+        .map(|(pair, way)| {
+            let note = notes.get(pair).copied().unwrap_or_default().to_owned();
+            (vec![pair.clone()], Entry { value: Some(way.clone()), note })
+        })
+        .collect();
+    for (table, entries) in [(Table::Carry, carried), (Table::Lead, leads)] {
+        if !entries.is_empty() {
+            rules.tables.insert(table, entries);
+        }
+    }
+}
+
+/// How many bits of a pair class are those of its tenant's routing mark.
+const LED: [u32; 3] = [12, 16, 20];
+
+/// Bits of a routing mark behind what all tenants' marks have.
+fn behind(way: &Atom) -> Option<u32> {
+    match way {
+        Atom::Mark(mark) => mark.checked_sub(numbers::tenant_mark(0)).filter(|bits| bits & KIND == 0),
+        _ => None,
+    }
+}
+
+/// As many of the bits of a pair class as hold every tenant's routing mark here.
+fn width(rules: &Ruleset) -> Option<u32> {
+    let ways: Option<Vec<u32>> =
+        entries(rules, Table::Way).map(|(_, entry)| entry.value.as_ref().and_then(behind)).collect();
+    let most = ways?.into_iter().max()?;
+    LED.into_iter().find(|width| most >> width == 0)
+}
+
+/// The bits of a pair class in the tables of [`joined`] that are those of its tenant's routing mark; `None`: `lead` has it.
+#[must_use]
+pub fn led(rules: &Ruleset) -> Option<u32> {
+    let width = width(rules).filter(|_| !rules.has(Table::Lead))?;
+    Some((1 << width) - 1)
+}
+
+/// Numbers the pair classes anew so that each tells the routing mark of its packets, and leaves out the table that says so. In steps of
+/// a tenant's own, with the mark's bits below; nothing is done if that is more than fits under [`KIND`].
+fn told(rules: &mut Ruleset) {
+    let Some(width) = width(rules).filter(|_| rules.has(Table::Lead)) else { return };
+    let pairs: BTreeSet<u32> = entries(rules, Table::Pair)
+        .filter_map(|(_, entry)| match &entry.value {
+            Some(Atom::Mark(pair)) => Some(*pair),
+            _ => None,
+        })
+        .collect();
+    let mut counts: BTreeMap<u32, u32> = BTreeMap::new();
+    let mut numbered: BTreeMap<u32, u32> = BTreeMap::new();
+    for pair in pairs {
+        // No tenant's bits are zero: those of pairs that nothing is forwarded of.
+        let bits = match rules.get(Table::Lead, &[Atom::Mark(pair)]) {
+            Some(way) => behind(way),
+            None => Some(0),
+        };
+        let Some(bits) = bits else { return };
+        let count = counts.entry(bits).or_default();
+        *count += 1;
+        if *count >> (KIND.trailing_zeros() - width) != 0 {
+            return;
+        }
+        numbered.insert(pair, PAIR | *count << width | bits);
+    }
+    let new = |atom: Atom| match atom {
+        Atom::Mark(mark) => Atom::Mark(numbered.get(&mark).copied().unwrap_or(mark)),
+        _ => atom,
+    };
+    rules.tables.remove(&Table::Lead);
+    for entries in rules.tables.values_mut() {
+        let renumbered = |(key, entry): (Vec<Atom>, Entry)| {
+            (key.into_iter().map(new).collect(), Entry { value: entry.value.map(new), ..entry })
+        };
+        *entries = std::mem::take(entries).into_iter().map(renumbered).collect();
+    }
 }
 
 /// Verdicts on one destination port, whatever the source port, in a table of their own.

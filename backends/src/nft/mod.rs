@@ -2,9 +2,11 @@
 
 mod affinity;
 mod arp;
+mod arrivals;
 mod base;
 mod errors;
 mod fast;
+mod gateway;
 pub mod live;
 mod print;
 mod program;
@@ -12,7 +14,7 @@ mod schema;
 mod script;
 mod stateless;
 
-pub use fast::joined;
+pub use fast::{joined, led};
 
 use crate::Backend;
 use crate::artifacts::Artifact;

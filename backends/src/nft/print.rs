@@ -10,7 +10,7 @@ use crate::iproute2::{self, Noted};
 use crate::linux::Model;
 use crate::linux::model::{Atom, Direction, Entry, Table, address_text};
 use compiler::algebra::Family;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 /// Stands for the generation's digest; no name or path can hold it.
@@ -127,7 +127,7 @@ fn stage(model: &Model) -> String {
     for admitted in &model.admitted {
         let _ = writeln!(out, "# admits {admitted}");
     }
-    for (counter, origin) in &model.rules.counters {
+    for (counter, origin) in counters(model) {
         let _ = writeln!(out, "add counter inet partywall {counter} # {origin}");
     }
     let mut more = String::new();
@@ -151,6 +151,18 @@ fn stage(model: &Model) -> String {
         let _ = writeln!(out, "add element inet partywall {map} {{ $slot : goto {chain}_{SUFFIX} }}");
     }
     out
+}
+
+/// The counters of rules with their origins, those of one pair of classes side by side: the kernel lays them out as they come, and the
+/// packets of two hosts then touch few pages. Those that no single port has come last.
+fn counters(model: &Model) -> impl Iterator<Item = (&String, &String)> {
+    let carried = model.rules.tables.get(&Table::Carry).into_iter().flat_map(BTreeMap::values);
+    let named = carried.filter_map(|entry| match &entry.value {
+        Some(Atom::Counter(name)) => model.rules.counters.get_key_value(name),
+        _ => None,
+    });
+    let mut seen = BTreeSet::new();
+    named.chain(&model.rules.counters).filter(move |(name, _)| seen.insert(*name))
 }
 
 pub(super) fn print_chains(out: &mut String, chains: &BTreeMap<String, Statements>) {

@@ -6,13 +6,12 @@
 //! followed by one that refuses.
 
 use super::print::SUFFIX;
-use super::{affinity, errors, schema, stateless};
-use crate::iproute2::group::{FABRIC, OUTSIDE, WORKLOAD};
+use super::{affinity, errors, fast, gateway, schema, stateless};
+use crate::iproute2::group::{FABRIC, WORKLOAD};
 use crate::linux::Model;
 use crate::linux::model::{Atom, Entry, Table};
-use crate::linux::numbers::{DECIDED, INSTANCE, KIND, PAIR, PARTS, PER_PART};
+use crate::linux::numbers::{self, DECIDED, KIND, PAIR, PARTS, PER_PART};
 use compiler::algebra::parse_addr;
-use compiler::buckets;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -75,8 +74,8 @@ pub(super) fn chains(model: &Model) -> BTreeMap<String, Statements> {
         ("answer".to_owned(), errors::answer(model)),
     ]);
     if model.gateway {
-        out.insert("nat_dst".into(), nat(model, true));
-        out.insert("nat_src".into(), nat(model, false));
+        out.insert("nat_dst".into(), gateway::nat(model, true));
+        out.insert("nat_src".into(), gateway::nat(model, false));
         out.insert("back".into(), errors::back(model, SUFFIX));
         out.insert("door".into(), errors::door(model));
         stateless::chains(model, &mut out);
@@ -86,9 +85,12 @@ pub(super) fn chains(model: &Model) -> BTreeMap<String, Statements> {
         out.insert("owned6".into(), owned("6"));
         out.insert("landed".into(), landed(model));
         out.insert("arrive".into(), arrive(model));
-        out.insert("via".into(), via(model));
+        if model.rules.has(Table::Arrived) {
+            out.insert("come".into(), come());
+        }
+        out.insert("via".into(), gateway::via(model));
         if model.rules.has(Table::Gateway) {
-            out.insert("cells".into(), cells(model));
+            out.insert("cells".into(), gateway::cells(model));
         }
         if model.rules.has(Table::GatewayFlow) {
             out.insert("flows".into(), affinity::flows(model, WITH_PORTS));
@@ -153,6 +155,11 @@ fn fabric(model: &Model) -> Statements {
     out
 }
 
+/// What the fabric delivers to this node's endpoints, before conntrack.
+fn come() -> Statements {
+    vec![format!("ct zone set meta mark map @{} accept", name(Table::Arrived)), "accept".into()]
+}
+
 fn raw(model: &Model) -> Statements {
     let mut out = Vec::new();
     if !model.gateway {
@@ -183,14 +190,21 @@ fn raw(model: &Model) -> Statements {
 
 /// What a packet shows that is to be decided at once: nothing about it is odd. In IPv4 a header without options; in IPv6 one that none
 /// follows behind which a routing header may stand.
-const PLAIN: [&str; 2] = ["@nh,0,8 0x45", "ip6 nexthdr != { 0, 43, 44, 51, 60 }"];
+pub(super) const PLAIN: [&str; 2] = ["@nh,0,8 0x45", "ip6 nexthdr != { 0, 43, 44, 51, 60 }"];
 
 /// The same of IPv6, and no ICMP.
 const PLAIN6_NO_ICMP: &str = "ip6 nexthdr != { 0, 43, 44, 51, 58, 60 }";
 
-/// Plain packets of [`ENDS`].
-const PLAIN_ENDS: [&str; 2] =
-    ["@nh,0,8 0x45 meta l4proto { tcp, udp, sctp }", "ip6 nexthdr { tcp, udp, sctp }"];
+/// Plain packets of one of [`ENDS`]. Comparing with each in turn is quicker than asking a set, and a field of a header is read more
+/// quickly than `meta l4proto`, which is the same of these.
+fn plain_ends(v6: bool) -> [String; 3] {
+    ["tcp", "udp", "sctp"].map(|protocol| {
+        if v6 { format!("{PROTOCOL6} {protocol}") } else { format!("{PROTOCOL4} {protocol} {}", PLAIN[0]) }
+    })
+}
+
+const PROTOCOL4: &str = "ip protocol";
+const PROTOCOL6: &str = "ip6 nexthdr";
 
 /// What has a routing header has more destinations than the one that is decided on (RFC 8200, 4.4), or had.
 ///
@@ -207,65 +221,46 @@ pub(super) const HEADED: [&str; 5] = [
 
 fn decide(model: &Model) -> Statements {
     if model.gateway {
-        return decide_gateway(model);
+        return gateway::decide(model);
     }
     vec![format!("iifgroup {WORKLOAD:#x} goto workload_{SUFFIX}"), format!("goto landed_{SUFFIX}")]
 }
 
-fn decide_gateway(model: &Model) -> Statements {
-    let mut out = vec!["meta mark set meta mark & 0xfffffffe".to_owned()];
-    out.extend(stateless::decide(model));
-    let context =
-        format!("meta mark set iifname . meta mark . ct zone . ct direction map @{}", name(Table::Context));
-    if model.rules.has(Table::Context) {
-        for (plain, family) in PLAIN.into_iter().zip(["4", "6"]) {
-            out.push(format!("iifgroup {FABRIC:#x} {plain} {context} goto source{family}_{SUFFIX}"));
-        }
-    }
-    // What an external sends to the node itself is the node's own business.
-    out.push(format!(
-        "iifgroup {OUTSIDE:#x} ct zone 0 fib daddr type {{ local, broadcast, multicast }} meta mark set 0x00000000 accept"
-    ));
-    for (table, saddr, family) in
-        [(Table::Outside4, "ip saddr", "ipv4"), (Table::Outside6, "ip6 saddr", "ipv6")]
-    {
-        let unknown = if model.rules.has(table) {
-            format!("{} != @{}", key(model, table, &["iifname", saddr]), name(table))
-        } else {
-            format!("meta nfproto {family}")
-        };
-        out.push(format!("iifgroup {OUTSIDE:#x} ct zone 0 {unknown} goto unknown_source"));
-    }
-    out.push(format!("iifgroup {OUTSIDE:#x} ct zone 0 goto no_route"));
-    out.push(format!("iifgroup {OUTSIDE:#x} ct state untracked meta mark set 0x00000000 accept"));
-    out.push(format!("jump known_{SUFFIX}"));
-    if model.rules.has(Table::Context) {
-        out.push(format!("meta nfproto ipv4 {context} goto source4_{SUFFIX}"));
-        out.push(format!("{context} goto source6_{SUFFIX}"));
-    }
-    out.push("goto not_exposed".into());
-    out
-}
-
-/// The way of most packets in one rule: what is known by the device and both addresses, then the port. What is not found so goes
-/// the long way. An error shows other addresses than what it is about.
-fn at_once(model: &Model, plain: &str, lives: &str, (table, header): (Table, &str)) -> Statements {
+/// The way of most packets in one rule for each protocol: what is known by both addresses with the device, or with a role that tells
+/// it; then, of a connection that has been let through, the port, which names the rule's counter, and the routing mark of the pair. A
+/// counter that is not found ends the rule before it has counted. What is not found so goes the long way. An error shows
+/// other addresses than what it is about.
+///
+/// SOUNDNESS: `carry` has the ports of those verdicts alone that forward by the routing mark that the pair tells, by its bits or by
+/// `lead` ([`fast`]). A packet of a connection that is known but allowed no more is not found there; a connection's first packet
+/// is bounded and logged on the long way.
+fn at_once(model: &Model, lives: &str, table: Table) -> Statements {
     if !model.rules.has(table) || !model.rules.has(Table::Exact) {
         return Vec::new();
     }
+    let v6 = matches!(table, Table::Out6 | Table::In6);
+    let (header, protocol) = if v6 { ("ip6", PROTOCOL6) } else { ("ip", PROTOCOL4) };
     let ends = format!("{header} saddr . {header} daddr");
     let key = match table {
         Table::Out4 | Table::Out6 => format!("iifname . ether saddr . {ends}"),
-        _ => format!("iifname . {ends} . meta mark"),
+        _ => format!("{ends} . meta mark"),
     };
-    vec![
+    let found = if model.rules.has(Table::Carry) {
+        let led = match fast::led(&model.rules) {
+            None => format!("meta mark map @{}", name(Table::Lead)),
+            Some(bits) => format!("meta mark & {bits:#010x} | {:#010x} | $slot", numbers::tenant_mark(0)),
+        };
         format!(
-            "{plain} {lives}meta mark set {key} . ct direction map @{} {}",
-            name(table),
-            exact(model, PORT)
-        ),
-        format!("meta mark & {KIND:#010x} == {PAIR:#010x} goto serve_{SUFFIX}"),
-    ]
+            "ct status confirmed counter name meta mark . {protocol} . {PORT} map @{} meta mark set {led} accept",
+            name(Table::Carry),
+        )
+    } else {
+        exact(model, PORT)
+    };
+    let pair = format!("{lives}meta mark set {key} . ct direction map @{}", name(table));
+    let mut out = plain_ends(v6).map(|plain| format!("{plain} {pair} {found}")).to_vec();
+    out.push(format!("meta mark & {KIND:#010x} == {PAIR:#010x} goto serve_{SUFFIX}"));
+    out
 }
 
 /// Protocols with ports, whose packets are of no connection but their own.
@@ -290,9 +285,8 @@ fn landed(model: &Model) -> Statements {
     let land =
         |table, header| format!("meta mark set iifname . {header} daddr . meta mark map @{}", name(table));
     let lives = errors::lives(model);
-    let pairs = [(Table::In4, "ip"), (Table::In6, "ip6")];
-    for ((plain, lives), pairs) in PLAIN_ENDS.into_iter().zip(lives).zip(pairs) {
-        out.extend(at_once(model, plain, lives, pairs));
+    for (lives, pairs) in lives.into_iter().zip([Table::In4, Table::In6]) {
+        out.extend(at_once(model, lives, pairs));
     }
     for ((plain, lives), (table, header, family)) in PLAIN.into_iter().zip(lives).zip(families) {
         if model.rules.has(table) {
@@ -373,8 +367,8 @@ fn workload(model: &Model) -> Statements {
     ];
     let there = || tables.into_iter().filter(|(table, ..)| model.rules.has(*table));
     let mut out = Vec::new();
-    for (plain, pairs) in PLAIN_ENDS.into_iter().zip([(Table::Out4, "ip"), (Table::Out6, "ip6")]) {
-        out.extend(at_once(model, plain, "", pairs));
+    for pairs in [Table::Out4, Table::Out6] {
+        out.extend(at_once(model, "", pairs));
     }
     for (table, header, family) in there() {
         // Neighbour discovery is of no connection.
@@ -536,18 +530,25 @@ fn judged(model: &Model) -> Statements {
 /// The same as `go` for a packet of a connection that has been counted, if nothing has to be remembered of it.
 fn onward(model: &Model) -> Statements {
     let leads = |entry: &Entry| matches!(entry.value, Some(Atom::Mark(mark)) if mark & DECIDED == DECIDED);
-    if !model.rules.tables.get(&Table::Route).is_some_and(|entries| entries.values().all(leads)) {
+    let all = |table| model.rules.tables.get(&table).is_some_and(|entries| entries.values().all(leads));
+    if !all(Table::Route) && !all(Table::Way) {
         return Vec::new();
     }
     let mut held = "ct status confirmed ".to_owned();
     if model.rules.has(Table::XlatHeld) {
         let _ = write!(held, "meta priority . ct mark @{} ", name(Table::XlatHeld));
     }
-    let route = format!(
-        "meta mark set meta priority . ct direction map @{} meta priority set 0 accept",
-        name(Table::Route)
-    );
+    let route = format!("{} meta priority set 0 accept", way(model));
     errors::silent(model).into_iter().map(|silent| format!("{held}{silent}{route}")).collect()
+}
+
+/// The routing mark by the verdict. A verdict that refuses has none.
+fn way(model: &Model) -> String {
+    if model.rules.has(Table::Way) {
+        format!("meta mark set meta priority map @{} meta mark set meta mark | $slot", name(Table::Way))
+    } else {
+        format!("meta mark set meta priority . ct direction map @{}", name(Table::Route))
+    }
 }
 
 /// A new connection that is allowed is one more of those that its opener has open here. Denied packets never come so far. The
@@ -574,7 +575,7 @@ fn bound(model: &Model) -> Statements {
 }
 
 /// The first packet of a connection: one that has been let through is confirmed.
-const FIRST: &str = "ct status ! confirmed";
+pub(super) const FIRST: &str = "ct status ! confirmed";
 
 fn go(model: &Model) -> Statements {
     let mut out = vec![format!("{FIRST} jump bound_{SUFFIX}")];
@@ -585,8 +586,8 @@ fn go(model: &Model) -> Statements {
         ));
         out.push(format!("meta priority . ct mark != @{} goto invalid", name(Table::XlatHeld)));
     }
-    if model.rules.has(Table::Route) {
-        out.push(format!("meta mark set meta priority . ct direction map @{}", name(Table::Route)));
+    if model.rules.has(Table::Route) || model.rules.has(Table::Way) {
+        out.push(way(model));
     }
     if model.gateway {
         out.extend(errors::doubt(model, SUFFIX));
@@ -603,89 +604,4 @@ fn send() -> Statements {
         format!("meta mark & {DECIDED:#010x} == 0x00000000 goto no_route"),
         "meta mark set meta mark | $slot accept".into(),
     ]
-}
-
-/// The instance of a gateway, by the buckets of the two real ends, and the way there from the source's segment.
-fn via(model: &Model) -> Statements {
-    let mut out = vec![format!("{FIRST} jump bound_{SUFFIX}")];
-    if model.rules.has(Table::Only) {
-        out.push(format!("meta mark set meta priority map @{}", name(Table::Only)));
-    }
-    let tables =
-        [(Table::GatewayFlow, "flows"), (Table::GatewaySource, "senders"), (Table::Gateway, "cells")];
-    for (table, chain) in tables {
-        if model.rules.has(table) {
-            out.push(format!("meta mark & {KIND:#010x} != {INSTANCE:#010x} jump {chain}_{SUFFIX}"));
-        }
-    }
-    if model.rules.has(Table::Leg) {
-        out.push(format!("meta mark set iifname . meta mark map @{}", name(Table::Leg)));
-    }
-    out.push(format!("goto send_{SUFFIX}"));
-    out
-}
-
-/// Cells are kept one higher than they are, since zero means that there is none.
-fn cells(model: &Model) -> Statements {
-    let (seed, count) = (buckets::SEED, buckets::CELLS);
-    let hash = |header: &str, end: &str| {
-        format!("meta priority set jhash {header} {end} mod {count} seed {seed:#x} offset 1")
-    };
-    let mut out = vec![
-        format!("meta mark set meta priority map @{}", name(Table::Gateway)),
-        "meta priority set 0".into(),
-    ];
-    for (table, header) in [(Table::Hash4, "ip"), (Table::Hash6, "ip6")] {
-        if model.rules.has(table) {
-            out.push(format!("meta priority set ct zone . {header} daddr map @{}", name(table)));
-        }
-    }
-    for (family, header) in [("ipv4", "ip"), ("ipv6", "ip6")] {
-        out.push(format!("meta nfproto {family} meta priority 0 {}", hash(header, "daddr")));
-    }
-    out.push(format!("meta mark set meta mark . meta priority map @{}", name(Table::Row)));
-    for (family, header) in [("ipv4", "ip"), ("ipv6", "ip6")] {
-        out.push(format!("meta nfproto {family} {}", hash(header, "saddr")));
-    }
-    out.push(format!("meta mark set meta mark . meta priority map @{}", name(Table::Cell)));
-    out
-}
-
-/// Translation at a gateway: by the connection's translation, or none at all; a connection without an entry is refused.
-fn nat(model: &Model, destination: bool) -> Statements {
-    let mut out = Vec::new();
-    let keep = if destination { Table::KeepDst } else { Table::KeepSrc };
-    if model.rules.has(keep) {
-        out.push(format!("ct mark @{} accept", name(keep)));
-    }
-    let families = if destination {
-        [("ip", Table::Dnat4), ("ip6", Table::Dnat6)]
-    } else {
-        [("ip", Table::Snat4), ("ip6", Table::Snat6)]
-    };
-    let (verb, end) = if destination { ("dnat", "daddr") } else { ("snat", "saddr") };
-    if !destination {
-        for (header, table) in [("ip", Table::Masq4), ("ip6", Table::Masq6)] {
-            if model.rules.has(table) {
-                out.push(format!("snat {header} to ct mark map @{}", name(table)));
-            }
-        }
-    }
-    for (header, table) in families {
-        if model.rules.has(table) {
-            out.push(format!("{verb} {header} to ct mark . {header} {end} map @{}", name(table)));
-        }
-    }
-    if !destination {
-        for (header, saddr, table) in
-            [("ip", "ip saddr", Table::SnatNet4), ("ip6", "ip6 saddr", Table::SnatNet6)]
-        {
-            if model.rules.has(table) {
-                let key = key(model, table, &["ct mark", saddr]);
-                out.push(format!("snat {header} prefix to {key} map @{}", name(table)));
-            }
-        }
-    }
-    out.push("goto no_route".into());
-    out
 }

@@ -89,8 +89,9 @@ pub fn slotted(table: Table) -> (bool, bool) {
         | Table::LegitRange6
         | Table::Stateless4
         | Table::Stateless6
-        | Table::Route => (false, true),
-        Table::Land4 | Table::Land6 | Table::In4 | Table::In6 => (true, false),
+        | Table::Route
+        | Table::Lead => (false, true),
+        Table::Land4 | Table::Land6 | Table::In4 | Table::In6 | Table::Arrived => (true, false),
         _ => (false, false),
     }
 }
@@ -191,15 +192,15 @@ pub fn declared(table: Table) -> Declared {
         Table::Out6 => {
             map("out6", "typeof iifname . ether saddr . ip6 saddr . ip6 daddr . ct direction", "meta mark")
         }
-        Table::In4 => {
-            map("in4", "typeof iifname . ip saddr . ip daddr . meta mark . ct direction", "meta mark")
-        }
-        Table::In6 => {
-            map("in6", "typeof iifname . ip6 saddr . ip6 daddr . meta mark . ct direction", "meta mark")
-        }
+        Table::In4 => map("in4", "typeof ip saddr . ip daddr . meta mark . ct direction", "meta mark"),
+        Table::In6 => map("in6", "typeof ip6 saddr . ip6 daddr . meta mark . ct direction", "meta mark"),
         Table::Exact => map("exact", "type mark . inet_proto . inet_service", "classid"),
         Table::FromPort => ranges(map("from_port", "type mark . inet_proto . inet_service", "classid")),
         Table::ToPort => ranges(map("to_port", "type classid . inet_service", "classid")),
+        Table::Carry => map("carry", "type mark . inet_proto . inet_service", "counter"),
+        Table::Lead => map("lead", "type mark", "mark"),
+        Table::Way => map("way", "type classid", "mark"),
+        Table::Arrived => map("arrived", "typeof meta mark", "ct zone"),
         Table::ArpOwner => arp(set("owner", "type ifname . ether_addr . ipv4_addr")),
         Table::ArpBare => arp(set("bare", "type ifname . ipv4_addr")),
         Table::ArpSelf => arp(set("self", "type ifname . ipv4_addr")),
