@@ -268,11 +268,13 @@ fn a_refused_generation_leaves_the_old_one_and_says_why() {
 /// Only the call itself is killed: the script that it started works on, and the next call waits for that.
 /// The script that this process runs, if it does.
 fn script_of(parent: u32) -> Option<nix::unistd::Pid> {
-    let read = |id: i32, what: &str| std::fs::read_to_string(format!("/proc/{id}/{what}")).unwrap_or_default();
+    let read =
+        |id: i32, what: &str| std::fs::read_to_string(format!("/proc/{id}/{what}")).unwrap_or_default();
     let runs = |id: &i32| {
         // `1234 (name) S 1233 …`
         let stat = read(*id, "stat");
-        let started_by = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)?.parse().ok());
+        let started_by =
+            stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)?.parse().ok());
         started_by == Some(parent) && read(*id, "cmdline").contains("apply.sh")
     };
     let all = std::fs::read_dir("/proc").unwrap();
@@ -303,7 +305,8 @@ fn the_script_of_a_killed_call_is_waited_for() {
             pins: None,
             call: Call::Apply,
         };
-        let set = |name: &str, number: u32| std::fs::write(tools.path().join(name), number.to_string()).unwrap();
+        let set =
+            |name: &str, number: u32| std::fs::write(tools.path().join(name), number.to_string()).unwrap();
         // Ends the call, or the script alone with it, while a tool is called the nth time. Whether the script ran.
         let killed = |calls: u32, script_too: bool| {
             set("count", 0);
