@@ -41,7 +41,13 @@ pub(super) fn told(rules: &mut Ruleset) {
         let mut out = BTreeMap::new();
         for (mut key, entry) in entries {
             let Some(Atom::Device(device)) = key.first().cloned() else { continue };
-            let number = devices.get(&device).copied().unwrap_or_default();
+            let pairs = matches!(table, Table::In4 | Table::In6);
+            // Without a number the role tells no device: such packets are asked for theirs.
+            let number = match devices.get(&device) {
+                Some(number) => *number,
+                None if pairs => continue,
+                None => 0,
+            };
             for atom in &mut key {
                 if let Atom::Mark(role) = atom {
                     *role |= number;
@@ -54,7 +60,7 @@ pub(super) fn told(rules: &mut Ruleset) {
                     }
                 }
             }
-            if matches!(table, Table::In4 | Table::In6) {
+            if pairs {
                 key.remove(0);
             }
             out.insert(key, entry);
