@@ -33,13 +33,17 @@ const fn refused(construct: &'static str, note: &'static str) -> Capability {
     Capability { construct, level: Level::Refused, note }
 }
 
-// Of gateways without state, on either target for Linux.
+// On either target for Linux: of gateways without state, and of externals.
 const UNBOUNDED: Capability =
     stricter("`ct-full` at a stateless gateway", "there are none to bound: nothing is remembered");
 const LOGGED_ALONE: Capability = exact(
     "`log` at a stateless gateway",
     "no packet is known to be a connection's first: any from whoever may open one, up to ten a second per rule and \
      verdict; answers are not logged",
+);
+const OUTSIDERS: Capability = stricter(
+    "ICMP errors from outside, by routers that no route of the tenant covers",
+    "`bad-vtep` on the destination node",
 );
 const CLIENTS_ALONE: Capability = refused("`clients as` for an external through a stateless gateway", "");
 const TWO_WAYS: Capability = refused(
@@ -84,7 +88,7 @@ pub const NFT: &[Capability] = &[
     exact("`route … via`, `attach`, `masquerade`", ""),
     stricter(
         "`masquerade` of protocols without ports",
-        "of the hosts behind one address, one at a time can speak to a destination",
+        "of the hosts behind one address, one at a time can speak to a destination; the kernel drops what others send, uncounted",
     ),
     exact("`route … direct`", ""),
     exact(
@@ -136,16 +140,13 @@ pub const NFT: &[Capability] = &[
     ),
     stricter(
         "errors of a workload's own node about packets steered through a gateway inside the tenant",
-        "not delivered",
+        "not delivered: they go the packet's way, and the gateway drops them (`bad-vtep`)",
     ),
     stricter(
         "neighbour solicitations",
         "answered for the router addresses, fe80::1 and endpoints of the own segment, not of the tenant's others",
     ),
-    stricter(
-        "ICMP errors from outside, by routers that no route of the tenant covers",
-        "`bad-vtep` on the destination node",
-    ),
+    OUTSIDERS,
     stricter(
         "a bound on connections for each tenant (`ct-full`)",
         "65,536 on each node for each tenant or external that opens them, in 256 parts that fill unevenly, so the last \
@@ -232,7 +233,10 @@ pub const EBPF: &[Capability] = &[
          decided packet by packet",
     ),
     stricter("addresses without a declared endpoint", "`no-route` as a destination, `spoof` as a source"),
-    stricter("IPv4 options, IPv6 extension headers", "`invalid`; fragment headers are understood"),
+    stricter(
+        "IPv4 options, IPv6 extension headers",
+        "`invalid`; fragment headers are understood, and an authentication header that comes first is protocol 51, as to the policy",
+    ),
     stricter("fragments", "pass in order after their first; others are dropped, and so is what overlaps"),
     exact("`expose`, `as`, `clients as` between tenants", "1:1 translation, ICMP errors included"),
     stricter(
@@ -251,7 +255,7 @@ pub const EBPF: &[Capability] = &[
     exact("`route … via`, `attach`, `masquerade`", ""),
     stricter(
         "`masquerade` of protocols without ports, and of SCTP",
-        "of the hosts behind one address, one at a time can speak to a destination (and from a port)",
+        "of the hosts behind one address, one at a time can speak to a destination (and from a port); others are `ct-full`",
     ),
     exact("`route … direct`", ""),
     exact("`allow … via G` inside a tenant", "what arrives another way is `bad-vtep`"),
@@ -292,6 +296,7 @@ pub const EBPF: &[Capability] = &[
         "neighbour solicitations",
         "answered for the router addresses, fe80::1 and endpoints of the own segment, not of the tenant's others",
     ),
+    OUTSIDERS,
     stricter(
         "a bound on connections for each tenant (`ct-full`)",
         "65,536 on each node for each tenant or external that opens them, less where more than 16 share a node's \

@@ -19,7 +19,6 @@ use ground::frames::{self, Fields, Outer, Twist};
 use ground::support::run;
 use ground::wire::Place;
 use ground::{Effect, FABRIC, Ground, POLICY, ip, tcp, udp, v4};
-use std::net::IpAddr;
 use std::time::Instant;
 
 #[test]
@@ -129,23 +128,13 @@ fn a_lying_workload_is_not_believed_and_not_answered() {
     let (me, other) = (g.host("web-1"), [0x02, 0, 0x0a, 1, 0, 6]);
     let mac = g.wires.mac(me);
     let router = g.router("c1");
-    let answers = |effect: &Effect| -> Vec<Vec<u8>> {
-        let to_me = effect.arrivals.noise.iter().filter(|(place, _)| *place == me).map(|(_, bytes)| bytes);
-        // ARP replies, neighbour advertisements.
-        to_me
-            .filter(|b| {
-                b[12..14] == [8, 6] && b[20..22] == [0, 2] || b[12..14] == [0x86, 0xdd] && b[54] == 136
-            })
-            .cloned()
-            .collect()
-    };
     // Asking properly is answered: the router and a neighbour.
     let own = (mac, v4("10.1.0.5"));
     let asked = g.volley(&[
         (me, frames::arp(mac, 1, own, v4("10.1.0.1"))),
         (me, frames::arp(mac, 1, own, v4("10.1.0.6"))),
     ]);
-    assert_eq!(answers(&asked).len(), 2, "{:?}", asked.arrivals.noise);
+    assert_eq!(asked.answers(me).len(), 2, "{:?}", asked.arrivals.noise);
     // A probe, for the own address and for another's; a question about oneself; gratuitous ones for a neighbour's address.
     let silent = g.volley(&[
         (me, frames::arp(mac, 1, (mac, [0; 4]), v4("10.1.0.5"))),
@@ -154,29 +143,14 @@ fn a_lying_workload_is_not_believed_and_not_answered() {
         (me, frames::arp(mac, 1, (mac, v4("10.1.0.6")), v4("10.1.0.6"))),
         (me, frames::arp(mac, 2, (mac, v4("10.1.0.6")), v4("10.1.0.6"))),
     ]);
-    assert_eq!(answers(&silent), Vec::<Vec<u8>>::new());
+    assert_eq!(silent.answers(me), Vec::<&[u8]>::new());
     let known = run("ip", &["-n", g.netns("c1"), "neighbour", "show", "to", "10.1.0.6"]);
     assert!(known.contains("02:00:0a:01:00:06") && known.lines().count() == 1, "{known}");
 
     let link = (mac, router);
-    let solicited = |target: &str| -> Vec<u8> {
-        let IpAddr::V6(target) = ip(target) else { panic!("{target}") };
-        [[0; 4].as_slice(), &target.octets()].concat()
-    };
-    let solicit = |src: &str, target: &str, hops: u8| {
-        let rest = if src == "::" {
-            solicited(target)
-        } else {
-            [solicited(target), vec![1, 1], mac.to_vec()].concat()
-        };
-        // To the group that the target's last 24 bits make (RFC 4291, 2.7.1).
-        let IpAddr::V6(address) = ip(target) else { panic!("{target}") };
-        let [.., a, b, c] = address.octets();
-        let group = ip(&format!("ff02::1:ff{a:02x}:{:x}", u16::from(b) << 8 | u16::from(c)));
-        (me, frames::discovery((mac, [0x33, 0x33, 0xff, a, b, c]), (ip(src), group), 135, hops, &rest))
-    };
+    let solicit = |src: &str, target: &str, hops: u8| g.solicitation("web-1", src, target, hops);
     let asked = g.volley(&[solicit("fd00:1::5", "fe80::1", 255), solicit("fd00:1::5", "fd00:1::6", 255)]);
-    assert_eq!(answers(&asked).len(), 2, "{:?}", asked.arrivals.noise);
+    assert_eq!(asked.answers(me).len(), 2, "{:?}", asked.arrivals.noise);
     let silent = g.volley(&[
         solicit("fd00:1::5", "fe80::1", 254),
         solicit("fd00:1::6", "fe80::1", 255),
@@ -184,7 +158,7 @@ fn a_lying_workload_is_not_believed_and_not_answered() {
         solicit("fd00:1::5", "fd00:1::99", 255),
         solicit("fd00:1::5", "fd00:3::1", 255),
     ]);
-    assert_eq!(answers(&silent), Vec::<Vec<u8>>::new());
+    assert_eq!(silent.answers(me), Vec::<&[u8]>::new());
     // Router advertisement, redirect: under the own address, so that they fail for what they are.
     let ends = (ip("fd00:1::5"), ip("fd00:2::9"));
     let advert = frames::discovery(link, ends, 134, 255, &[64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0]);

@@ -110,6 +110,16 @@ impl Effect {
         assert!(self.arrivals.errors.is_empty(), "{:?}", self.arrivals.errors);
         assert_eq!(self.counted(node, reason), count, "{reason} at {node}: {:?}", self.drops);
     }
+
+    /// ARP replies and neighbour advertisements that came out somewhere.
+    pub fn answers(&self, at: Place) -> Vec<&[u8]> {
+        let there =
+            self.arrivals.noise.iter().filter(|(place, _)| *place == at).map(|(_, bytes)| bytes.as_slice());
+        let answer = |b: &[u8]| {
+            b[12..14] == [8, 6] && b[20..22] == [0, 2] || b[12..14] == [0x86, 0xdd] && b[54] == 136
+        };
+        there.filter(|bytes| answer(bytes)).collect()
+    }
 }
 
 impl Ground {
@@ -172,6 +182,21 @@ impl Ground {
     pub fn plain(&self, host: &str, node: &str, f: &Fields, id: u32) -> (Place, Vec<u8>) {
         let place = self.host(host);
         (place, frames::frame(self.wires.mac(place), self.router(node), f, id, Twist::None))
+    }
+
+    /// A workload's neighbour solicitation, to the group that the target's last 24 bits make (RFC 4291, 2.7.1).
+    pub fn solicitation(&self, host: &str, src: &str, target: &str, hops: u8) -> (Place, Vec<u8>) {
+        let (place, IpAddr::V6(address)) = (self.host(host), ip(target)) else { panic!("{target}") };
+        let mac = self.wires.mac(place);
+        let mut rest = [[0; 4].as_slice(), &address.octets()].concat();
+        if src != "::" {
+            rest.extend([1, 1]);
+            rest.extend(mac);
+        }
+        let [.., a, b, c] = address.octets();
+        let group = ip(&format!("ff02::1:ff{a:02x}:{:x}", u16::from(b) << 8 | u16::from(c)));
+        let link = (mac, [0x33, 0x33, 0xff, a, b, c]);
+        (place, frames::discovery(link, (ip(src), group), 135, hops, &rest))
     }
 
     /// What is around a frame in VXLAN from a node's own VTEP.
