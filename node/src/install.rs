@@ -128,11 +128,12 @@ pub fn current(state: &State) -> Result<Generation, NodeError> {
     }
 }
 
-/// Compares the network namespace of the calling thread with the generation on record.
+/// Compares the network namespace of the calling thread with the generation on record, when no call is changing it.
 ///
 /// # Errors
-/// Nothing is on record, it cannot be read, or as [`audit::audit`].
+/// Nothing is on record, it cannot be read, a call does not end, or as [`audit::audit`].
 pub fn audit(state: &State) -> Result<Audit, NodeError> {
+    let _settled = state.settled()?;
     let current = current(state)?;
     let earlier = state.read()?.earlier;
     let older: Vec<Generation> = earlier.iter().filter_map(|entry| state.load(entry).ok()).collect();

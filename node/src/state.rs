@@ -209,22 +209,40 @@ impl State {
             .create(&generations)
             .map_err(NodeError::io(format!("cannot make {}", generations.display())))?;
         let path = self.root.join("lock");
-        let cannot = || NodeError::io(format!("cannot lock {}", path.display()));
-        let mut file = OpenOptions::new()
+        let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .mode(0o600)
             .open(&path)
-            .map_err(cannot())?;
+            .map_err(NodeError::io(format!("cannot lock {}", path.display())))?;
+        Self::held(file, &path, FlockArg::LockExclusiveNonblock)
+    }
+
+    /// Waits until no call changes anything here, and keeps others from it as long as what this gives lives. Nothing is written: where
+    /// no call ever was there is nothing to wait for.
+    ///
+    /// # Errors
+    /// The other call does not end.
+    pub(crate) fn settled(&self) -> Result<Option<Lock>, NodeError> {
+        let path = self.root.join("lock");
+        match File::open(&path) {
+            Ok(file) => Self::held(file, &path, FlockArg::LockSharedNonblock).map(Some),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(NodeError::io(format!("cannot lock {}", path.display()))(e)),
+        }
+    }
+
+    fn held(mut file: File, path: &Path, how: FlockArg) -> Result<Lock, NodeError> {
+        let cannot = || NodeError::io(format!("cannot lock {}", path.display()));
         let until = Instant::now() + PATIENCE;
         loop {
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            match Flock::lock(file, how) {
                 Ok(file) => return Ok(Lock { file }),
                 Err((back, nix::errno::Errno::EWOULDBLOCK)) if Instant::now() < until => {
                     file = back;
-                    std::thread::sleep(Duration::from_millis(50));
+                    std::thread::sleep(Duration::from_millis(10));
                 }
                 Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
                     return Err(NodeError::Busy { seconds: PATIENCE.as_secs() });

@@ -78,11 +78,12 @@ impl Installed {
     }
 }
 
-/// Reads the record and the network namespace of the calling thread.
+/// Reads the record and the network namespace of the calling thread, when no call is changing them.
 ///
 /// # Errors
-/// The record cannot be read, or a tool is missing or refuses.
+/// The record cannot be read, a call does not end, or a tool is missing or refuses.
 pub fn status(state: &State) -> Result<Status, NodeError> {
+    let _settled = state.settled()?;
     let record = state.read()?;
     let generation = record.current.as_ref().map(|entry| state.load(entry)).transpose()?;
     if let Some(generation) = &generation

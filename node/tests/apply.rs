@@ -16,6 +16,7 @@ use partywall_node::install;
 use partywall_node::state::State;
 use partywall_node::status::status;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use support::{able, alone, open, sh};
 
 fn build(directory: &Path, name: &str, text: &str) -> PathBuf {
@@ -283,6 +284,97 @@ fn calls_at_the_same_time_wait_for_one_another() {
         assert!(calls.iter().all(|c| c.changed && c.left.is_empty() && c.mended.is_empty()), "{calls:#?}");
         assert!(install::audit(&state).unwrap().clean);
         assert_eq!(state.read().unwrap().earlier.len(), 2);
+        // Who looks meanwhile sees one generation or the other, whole, and no call that was cut short.
+        let looks = std::thread::scope(|scope| {
+            let caller = scope.spawn(|| {
+                for generation in generations.iter().cycle().take(6) {
+                    // For a call that waits to have its turn.
+                    std::thread::sleep(Duration::from_millis(100));
+                    install::apply(&state, Some(generation), &mut |_| {}).unwrap();
+                }
+            });
+            let mut looks = 0;
+            while !caller.is_finished() {
+                let seen = status(&state).unwrap();
+                assert!(seen.ok(), "{}", seen.text());
+                let seen = install::audit(&state).unwrap();
+                assert!(seen.clean, "{}", seen.text());
+                looks += 1;
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            looks
+        });
+        assert!(looks > 1, "{looks}");
+    });
+}
+
+/// A setting of one workload's device is no reason to refuse the rest of the node its policy.
+#[test]
+fn devices_without_ipv6_are_left_out() {
+    if !able("devices without IPv6") {
+        return;
+    }
+    let built = tempfile::tempdir().unwrap();
+    let one = open(&build(built.path(), "one", &allowing("udp/3001")), "n1");
+    let six = allowing("udp/3002")
+        .replace("{ 10.1.0.0/24 }", "{ 10.1.0.0/24, 2001:db8:1::/64 }")
+        .replace("at 10.1.0.5 ", "at 10.1.0.5, 2001:db8:1::5 ");
+    let six = open(&build(built.path(), "six", &six), "n1");
+    alone(|| {
+        let _workloads = workloads();
+        let kept = tempfile::tempdir().unwrap();
+        let state = State::new(kept.path());
+        sh(
+            "for s in default tap-a; do echo 1 >/proc/sys/net/ipv6/conf/$s/disable_ipv6; done; ip link set dev tap-b mtu 1200",
+        );
+        let done = install::apply(&state, Some(&one), &mut |_| {}).unwrap();
+        assert!(
+            done.changed && done.left.is_empty() && done.notes.is_empty(),
+            "no packet needs it: {done:#?}"
+        );
+        let done = install::apply(&state, Some(&six), &mut |_| {}).unwrap();
+        let left: Vec<&str> = done.left.iter().map(|d| d.what.as_str()).collect();
+        assert!(done.changed && !done.stuck(), "{done:#?}");
+        assert_eq!(left, ["pwv10010 IPv6", "tap-a IPv6"]);
+        assert!(done.notes.iter().any(|n| n.contains("device tap-a has no IPv6")), "{:#?}", done.notes);
+        sh(
+            "for s in default tap-a pwv10010; do echo 0 >/proc/sys/net/ipv6/conf/$s/disable_ipv6; done; ip link set dev tap-b mtu 1500",
+        );
+        let done = install::apply(&state, None, &mut |_| {}).unwrap();
+        assert!(done.left.is_empty() && done.notes.is_empty(), "{done:#?}");
+        assert!(install::audit(&state).unwrap().clean);
+    });
+}
+
+/// By hand, as somebody may whose shell is set up otherwise than a service's.
+#[test]
+fn the_script_minds_no_surroundings() {
+    if !able("surroundings") {
+        return;
+    }
+    let built = tempfile::tempdir().unwrap();
+    let folder = build(built.path(), "a folder", &allowing("udp/3001"));
+    let generation = open(&folder, "n1");
+    alone(|| {
+        let _workloads = workloads();
+        let at = built.path().display().to_string();
+        sh("ip link delete dev tap-b; ip link set dev tap-a alias \"$(printf 'a\\nb')\"");
+        // Another folder of that name, a standard error that is closed, settings that are right and cannot be written.
+        sh(&format!(
+            "mkdir -p '{at}/other/a folder/n1/nft'; cd '{at}'; CDPATH='{at}/other' sh 'a folder/n1/nft/apply.sh'"
+        ));
+        assert!(audit(&generation, &[]).unwrap().differences.iter().all(|d| d.what == "tap-b"));
+        sh("nft flush chain inet partywall flip_raw");
+        sh(&format!("cd '{at}/a folder/n1/nft'; sh ./apply.sh <&- >&- 2>&-"));
+        let left: Vec<String> =
+            audit(&generation, &[]).unwrap().differences.into_iter().map(|d| d.what).collect();
+        assert_eq!(left, ["tap-b"]);
+        let fixed = "mount --bind /proc/sys /proc/sys && mount -o remount,ro,bind /proc/sys";
+        let run = format!("unshare -m sh -c \"{fixed} && sh '{at}/a folder/n1/nft/apply.sh' 2>&1\"");
+        sh(&run);
+        sh("echo 1 >/proc/sys/net/ipv4/conf/tap-a/rp_filter");
+        let said = sh(&format!("{run} || :"));
+        assert!(said.contains("tap-a/rp_filter cannot be written, and should be 0"), "{said}");
     });
 }
 

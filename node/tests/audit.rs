@@ -249,6 +249,16 @@ const ROUTING: &[Mutation] = &[
         &[("rule", "preference 100 "), ("rule", "preference 101 fwmark 0x10/0xff")],
         "ip rule delete preference 100; ip rule delete preference 101",
     ),
+    // As VPNs write them: all but what they sealed themselves.
+    theirs(
+        "ip rule add preference 102 not fwmark 0xca6c lookup 51820; ip -6 rule add preference 103 not from all iif eth0 lookup main; ip rule add preference 104 iif lo lookup main",
+        &[
+            ("rule", "preference 102 not fwmark 0xca6c"),
+            ("rule", "IPv6 preference 103 not iif eth0"),
+            ("rule", "preference 104 iif lo"),
+        ],
+        "ip rule delete preference 102; ip -6 rule delete preference 103; ip rule delete preference 104",
+    ),
     theirs(
         "ip -6 rule add preference 7 iif $W lookup main",
         &[("rule", "IPv6 preference 7 iif")],
@@ -263,6 +273,7 @@ const ROUTING: &[Mutation] = &[
         &[("route", "IPv4 table")],
     ),
     m("ip route add table $T 10.99.0.0/16 dev $W", &[("route", "10.99.0.0/16")]),
+    m("ip route add table $T 10.98.0.0/16 tos 0x10 dev $W", &[("route", "10.98.0.0/16 tos 0x10")]),
     m("ip route delete table $T unreachable default metric 4278198272", &[("route", "default metric")]),
     m(
         "set -- $(ip -6 route show table all proto 87 | grep -v unreachable | tail -n 1); ip -6 route delete $1 table $(echo $* | sed 's/.*table //; s/ .*//')",
@@ -353,6 +364,18 @@ const DEVICES: &[Mutation] = &[
         ],
     ),
     m("ip link set dev $V down", &[("device", " state")]),
+    m("ip link set dev $V arp off; ip link set dev $W arp off", &[("device", " ARP"), ("device", " ARP")]),
+    // What cannot be made again is not taken away.
+    theirs(
+        "ip link show dev $V >$STORE/v; ip link set dev eth0 name eth9",
+        &[("device", "eth0")],
+        "ip link show dev $V | sed s/eth9/eth0/ | cmp - $STORE/v; ip link set dev eth9 name eth0",
+    ),
+    theirs(
+        "echo 1 >/proc/sys/net/ipv6/conf/$V/disable_ipv6",
+        &[("device", " IPv6")],
+        "echo 0 >/proc/sys/net/ipv6/conf/$V/disable_ipv6",
+    ),
     m("ip link delete dev $V2", &[("device", "pwv")]),
     m("ip link set dev $V type vxlan learning", &[("device", " vxlan learning")]),
     m("ip link set dev $V address 02:00:00:00:00:44", &[("device", " MAC")]),

@@ -44,7 +44,42 @@ fn others_rules_and_filters_are_found() {
         install::apply(&State::new(kept.path()), Some(&generation), &mut |_| {}).unwrap();
         assert_eq!(about(&look()), Vec::<&Finding>::new(), "partywall's own tables are no findings");
 
-        let cases: [(&str, &str, Severity, &str, &str); 12] = [
+        let cases: [(&str, &str, Severity, &str, &str); 17] = [
+            (
+                "nft 'table ip o { chain out { type filter hook output priority 0; policy drop; }; }'",
+                "nft delete table ip o",
+                Severity::Warning,
+                "nft",
+                "VXLAN packets to other nodes pass it",
+            ),
+            (
+                "nft 'table netdev e { chain out { type filter hook egress device tap-a priority 0; drop; }; }'",
+                "nft delete table netdev e",
+                Severity::Note,
+                "nft",
+                "chain netdev e out (egress hook, priority 0) has rules that drop",
+            ),
+            (
+                "ip link add name vx7 type vxlan id 10010 dstport 4789 local 2001:db8::7",
+                "ip link delete dev vx7",
+                Severity::Error,
+                "device",
+                "device vx7 has VNI 10010 at UDP port 4789",
+            ),
+            (
+                "ip link add name vx8 type vxlan external dstport 4789",
+                "ip link delete dev vx8",
+                Severity::Error,
+                "device",
+                "device vx8 takes every VNI at UDP port 4789",
+            ),
+            (
+                "ip rule add preference 40 not fwmark 0xca6c lookup 51820",
+                "ip rule delete preference 40",
+                Severity::Warning,
+                "rule",
+                "IPv4 preference 40 not fwmark 0xca6c",
+            ),
             (
                 "nft 'table ip filter { chain FORWARD { type filter hook forward priority filter; policy drop; }; }'",
                 "nft delete table ip filter",
@@ -144,10 +179,10 @@ fn others_rules_and_filters_are_found() {
         }
         // What cannot meet a tenant's packet is no finding.
         sh(
-            "ip rule add preference 70 from 192.0.2.11 lookup main; ip rule add preference 71 iif there lookup main; ip rule add preference 72 fwmark 0x7/0xf0000007 lookup main; ip rule add preference 30000 lookup main",
+            "ip rule add preference 70 from 192.0.2.11 lookup main; ip rule add preference 71 iif there lookup main; ip rule add preference 72 fwmark 0x7/0xf0000007 lookup main; ip rule add preference 73 l3mdev; ip rule add preference 74 uidrange 5-10 lookup main; ip rule add preference 30000 lookup main",
         );
         sh(
-            "nft 'table ip quiet { chain o { type filter hook output priority 0; policy drop; }; chain f { type filter hook forward priority 0; accept; }; }'",
+            "nft 'table ip quiet { chain o { type nat hook output priority -100; redirect; }; chain f { type filter hook forward priority 0; accept; }; }'",
         );
         assert_eq!(about(&look()), Vec::<&Finding>::new());
     });
@@ -230,4 +265,42 @@ fn services_that_tidy_up_are_found() {
         "[keyfile]\nunmanaged-devices=interface-name:pwv*;interface-name:tap*\n",
     );
     assert!(found("NetworkManager").is_empty());
+}
+
+#[test]
+fn devices_without_ipv6_are_found_where_it_is_routed_to_them() {
+    if !able("doctor of IPv6") {
+        return;
+    }
+    let built = tempfile::tempdir().unwrap();
+    let text = project("", "")
+        .replace("{ 10.1.0.0/24 }", "{ 10.1.0.0/24, 2001:db8:1::/64 }")
+        .replace("at 10.1.0.5 ", "at 10.1.0.5, 2001:db8:1::5 ");
+    lab_support::build(&lab_support::project(&[("six.pw".to_owned(), text)]), built.path());
+    let generation = open(built.path(), "n1");
+    let nowhere = tempfile::tempdir().unwrap();
+    alone(|| {
+        let _workloads = workloads();
+        let look = || {
+            let found = doctor(Some(&generation), nowhere.path()).unwrap();
+            let about = found.findings.into_iter().filter(|f| f.message.contains("no IPv6"));
+            about.map(|f| f.message).collect::<Vec<_>>()
+        };
+        let set = |place: &str, value: u8| {
+            sh(&format!("echo {value} >/proc/sys/net/ipv6/conf/{place}/disable_ipv6"));
+        };
+        assert!(look().is_empty());
+        set("tap-b", 1);
+        assert!(look().is_empty(), "nothing is routed there by IPv6");
+        set("tap-a", 1);
+        set("default", 1);
+        let found = look();
+        assert!(
+            matches!(found.as_slice(), [a, b] if a.contains("device tap-a has") && b.contains("new devices have")),
+            "{found:?}"
+        );
+        set("tap-a", 0);
+        set("default", 0);
+        assert!(look().is_empty());
+    });
 }

@@ -93,8 +93,12 @@ pub(super) struct Comparison<'a> {
     suffix: &'a str,
     /// Devices that are not there or are down: what goes with them is no difference of its own.
     gone: BTreeSet<&'a str>,
-    /// Devices with another MAC: the kernel forgot their neighbours when it changed.
+    /// Devices with another MAC or without ARP: the kernel forgot their neighbours when that changed.
     moved: BTreeSet<&'a str>,
+    /// Devices without IPv6.
+    bare: BTreeSet<&'a str>,
+    /// What VXLAN devices are to be bound to and is not there.
+    unbound: Option<&'a str>,
     out: Vec<Difference>,
 }
 
@@ -114,12 +118,15 @@ impl<'a> Comparison<'a> {
             suffix,
             gone: BTreeSet::new(),
             moved: BTreeSet::new(),
+            bare: BTreeSet::new(),
+            unbound: None,
             out: Vec::new(),
         }
     }
 
     /// All differences, causes before consequences, each once.
-    pub(super) fn run(mut self) -> Vec<Difference> {
+    pub(super) fn run(mut self, underlay: &'a BTreeSet<String>) -> Vec<Difference> {
+        self.underlay(underlay);
         self.devices();
         self.set_values();
         for (kind, key, value) in self.expected.snapshot.items() {
@@ -164,11 +171,21 @@ impl<'a> Comparison<'a> {
         });
     }
 
+    /// Without it no VXLAN device can be made, and one that is bound to it under another name still works.
+    fn underlay(&mut self, underlay: &'a BTreeSet<String>) {
+        self.unbound = underlay.iter().find(|name| !self.live.present.contains(*name)).map(String::as_str);
+        if let Some(name) = self.unbound {
+            let mend = format!("make {name}, or give it its name back, then {MEND}");
+            self.push(Kind::Device, name, (Some("there"), None), Remedy::Operator, Some(mend));
+        }
+    }
+
     fn devices(&mut self) {
         for (name, group) in &self.expected.snapshot.groups {
             if !self.live.groups.contains_key(name) {
                 self.gone.insert(name);
                 let (remedy, mend) = match *group {
+                    group::FABRIC if self.unbound.is_some() => continue,
                     group::FABRIC => (Remedy::Apply, None),
                     _ => (Remedy::Operator, Some(format!("start what {name} belongs to, then {MEND}"))),
                 };
@@ -176,9 +193,15 @@ impl<'a> Comparison<'a> {
             } else if !self.live.up.contains(name) {
                 self.gone.insert(name);
             }
-            let mac = |of: &'a Snapshot| of.item(Kind::Device, &format!("{name} MAC"));
-            if mac(&self.expected.snapshot) != mac(self.live) {
+            let differs = |attribute: &str| {
+                let key = format!("{name} {attribute}");
+                self.expected.snapshot.item(Kind::Device, &key) != self.live.item(Kind::Device, &key)
+            };
+            if differs("MAC") || differs("ARP") {
                 self.moved.insert(name);
+            }
+            if differs("IPv6") {
+                self.bare.insert(name);
             }
         }
         for (name, group) in &self.live.groups {
@@ -236,6 +259,9 @@ impl<'a> Comparison<'a> {
         let other = if std::ptr::eq(of, self.live) { &self.expected.snapshot } else { self.live };
         if let Some(device) = of.of.get(&(kind, key.to_owned())) {
             let gone = self.gone.contains(device.as_str());
+            if self.bare.contains(device.as_str()) && is_ipv6(kind, key) {
+                return true;
+            }
             return match kind {
                 Kind::Neighbour if self.moved.contains(device.as_str()) => true,
                 Kind::Device => !other.groups.contains_key(device),
@@ -281,6 +307,13 @@ impl<'a> Comparison<'a> {
                         let free = ["ip", "link", "set", "dev", name, "nomaster"].map(str::to_owned);
                         Remedy::Remove(vec![free.to_vec()])
                     }
+                    "ARP" => {
+                        let on = ["ip", "link", "set", "dev", name, "arp", "on"].map(str::to_owned);
+                        Remedy::Remove(vec![on.to_vec()])
+                    }
+                    "IPv6" => Remedy::Operator,
+                    // What cannot be made again is not taken away.
+                    _ if fabric && attribute != "state" && self.unbound.is_some() => Remedy::Operator,
                     _ if fabric
                         && (attribute == "MAC" || attribute.starts_with("vxlan ") || attribute == "kind") =>
                     {
@@ -312,7 +345,7 @@ impl<'a> Comparison<'a> {
     }
 
     fn changed(&mut self, kind: Kind, key: &str, value: &str, found: &str) {
-        if kind == Kind::Device && self.told(&self.expected.snapshot, kind, key) {
+        if kind == Kind::Device && (self.told(&self.expected.snapshot, kind, key) || self.no_matter(key)) {
             return;
         }
         let place = |chain: &str| chain.split("; policy").next().map(str::to_owned);
@@ -326,9 +359,27 @@ impl<'a> Comparison<'a> {
             (Remedy::Operator, Some((name, "state"))) => {
                 Some(format!("ip link set dev {name} up, then {MEND}"))
             }
+            (Remedy::Operator, Some((name, "IPv6"))) => Some(format!(
+                "sysctl -w net.ipv6.conf.{name}.disable_ipv6=0, with an MTU of 1280 or more, then {MEND}"
+            )),
+            (Remedy::Operator, Some(_)) => self.unbound.map(|name| format!("make {name}, then {MEND}")),
             _ => None,
         };
         self.push(kind, key, (Some(value), Some(found)), remedy, mend);
+    }
+
+    /// Whether it does not matter, or is told by something else, that a device's attribute is another one.
+    fn no_matter(&self, key: &str) -> bool {
+        match key.split_once(' ') {
+            // Bound to the one that is not there under this name.
+            Some((_, "vxlan link")) => self.unbound.is_some(),
+            // No packet is routed there by IPv6.
+            Some((name, "IPv6")) => !self.expected.snapshot.items().any(|(kind, key, _)| {
+                let of = || self.expected.snapshot.of.get(&(kind, key.to_owned()));
+                kind == Kind::Route && is_ipv6(kind, key) && of().is_some_and(|device| device == name)
+            }),
+            _ => false,
+        }
     }
 
     fn extra(&mut self, kind: Kind, key: &str, value: &str) {
@@ -444,6 +495,17 @@ impl<'a> Comparison<'a> {
                 self.push(Kind::Rule, &what, (None, Some(rule)), remedy.clone(), None);
             }
         }
+    }
+}
+
+/// Whether a route, address or neighbour is of IPv6.
+fn is_ipv6(kind: Kind, key: &str) -> bool {
+    match kind {
+        Kind::Route => key.starts_with("IPv6 "),
+        Kind::Address | Kind::Neighbour | Kind::Proxy => {
+            key.split(' ').next().is_some_and(|a| a.contains(':'))
+        }
+        _ => false,
     }
 }
 

@@ -141,7 +141,7 @@ pub fn audit_at(generation: &Generation, older: &[Generation], place: &Place) ->
     let (live, expected) = (live?, expected?);
     let settings = settings(&expected.settings, &devices, &live);
     let lines: BTreeSet<String> = older.iter().flat_map(Generation::links).collect();
-    let differences = Comparison::new(&expected, &live, &settings, &lines, &suffix).run();
+    let differences = Comparison::new(&expected, &live, &settings, &lines, &suffix).run(&devices.underlay);
     Ok(Audit::new(generation, differences))
 }
 

@@ -13,6 +13,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+/// Lines of a script's last words: a tool's, and its own.
+const ENDING: usize = 3;
+
 /// The state that a generation brings about.
 pub(super) struct Expected {
     pub snapshot: Snapshot,
@@ -75,7 +78,9 @@ fn stand_ins(devices: &Devices) -> Result<(), NodeError> {
     let mut lines = "link set dev lo up\n".to_owned();
     // Nothing here is to spend time on address checks.
     for scope in ["all", "default"] {
-        let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{scope}/accept_dad"), "0");
+        for setting in ["accept_dad", "disable_ipv6"] {
+            let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{scope}/{setting}"), "0");
+        }
     }
     let mut number = 0u32;
     for name in all() {
@@ -103,10 +108,12 @@ fn run(folder: &Path) -> Result<BTreeMap<String, String>, NodeError> {
     let ran = command::run("sh", &["-x", &script.display().to_string()], Some(folder), None)?;
     let traced = |line: &&str| line.starts_with('+');
     if !ran.success {
+        // A value of several lines leaves more of itself in the trace than its first; what went wrong stands at the end.
         let said: Vec<&str> = ran.stderr.lines().filter(|line| !traced(line)).collect();
+        let end = said.get(said.len().saturating_sub(ENDING)..).unwrap_or_default();
         return Err(NodeError::Refused {
             command: format!("{SCRIPT} in an empty network namespace"),
-            message: command::one_line(&said.join(" ")),
+            message: command::one_line(&end.join(" ")),
         });
     }
     let mut settings = BTreeMap::new();

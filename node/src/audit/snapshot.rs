@@ -49,6 +49,8 @@ pub(crate) struct Snapshot {
     /// Addresses of this machine.
     pub own: BTreeSet<IpAddr>,
     pub up: BTreeSet<String>,
+    /// Names of all devices.
+    pub present: BTreeSet<String>,
 }
 
 impl Snapshot {
@@ -141,6 +143,7 @@ impl Snapshot {
     fn links(&mut self, devices: &Devices) -> Result<(), NodeError> {
         for link in command::list("ip", &["-j", "-d", "address", "show"])? {
             let name = text(&link, "ifname");
+            self.present.insert(name.clone());
             for address in array(&link, "addr_info") {
                 self.own.extend(text(address, "local").parse::<IpAddr>());
             }
@@ -163,9 +166,11 @@ impl Snapshot {
                 ("group", text(&link, "group")),
                 ("state", if flags.contains(&"UP") { "up".to_owned() } else { "down".to_owned() }),
                 ("bridge or bond", word(&link, "master")),
+                ("IPv6", if has_ipv6(&name) { "on".to_owned() } else { "off".to_owned() }),
             ];
             if kind != group::OUTSIDE {
                 attributes.push(("MAC", text(&link, "address")));
+                attributes.push(("ARP", if flags.contains(&"NOARP") { "off" } else { "on" }.to_owned()));
             }
             if kind == group::FABRIC {
                 attributes.push(("MTU", text(&link, "mtu")));
@@ -230,6 +235,7 @@ impl Snapshot {
             let mut said = Vec::new();
             for (field, value) in rule.as_object().into_iter().flatten() {
                 match (field.as_str(), plain(value)) {
+                    ("not", _) => words.push("not".into()),
                     ("priority" | "fwmask" | "srclen" | "dstlen" | "protocol" | "unresolved", _) => {}
                     ("src", all) if all == "all" => {}
                     ("src", value) => said.push(format!("from {value}{}", length(&rule, "srclen"))),
@@ -271,14 +277,30 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Whether a rule of others can match no packet of a tenant.
+    /// Whether a rule of others can match no packet of a tenant, and none with which the kernel answers one.
     fn harmless(&self, rule: &Value) -> bool {
+        // It matches whatever does not match the rest.
+        if rule.get("not").is_some() {
+            return false;
+        }
+        // For what goes through a VRF's devices, and ours are in none: `bridge or bond` tells.
+        if rule.get("l3mdev").is_some() {
+            return true;
+        }
         // Packets that pass through have no socket.
-        if rule.get("oif").is_some() || rule.get("uid_start").is_some() {
+        if rule.get("oif").is_some() {
+            return true;
+        }
+        // They have no user either, which the kernel writes as the last number; its own answers are root's.
+        if let (Some(first), Some(last)) = (number(rule, "uid_start"), number(rule, "uid_end"))
+            && first > 0
+            && last < u64::from(u32::MAX)
+        {
             return true;
         }
         let iif = text(rule, "iif");
-        if !iif.is_empty() && !self.ours(&iif) {
+        // The kernel's answers come from `lo`.
+        if !iif.is_empty() && iif != "lo" && !self.ours(&iif) {
             return true;
         }
         let hex = |field: &str| {
@@ -324,6 +346,11 @@ impl Snapshot {
                 key.push_str(&format!(" metric {metric}"));
                 removal.extend(["metric", &metric]);
             }
+            let tos = text(route, "tos");
+            if !tos.is_empty() {
+                key.push_str(&format!(" tos {tos}"));
+                removal.extend(["tos", &tos]);
+            }
             let mut said = Vec::new();
             if !kind.is_empty() {
                 said.push(kind.clone());
@@ -348,7 +375,7 @@ impl Snapshot {
                 .filter(|flag| !matches!(*flag, "linkdown" | "dead" | "offload" | "trap"))
                 .collect();
             said.extend(flags.into_iter().map(str::to_owned));
-            for field in ["prefsrc", "mtu", "tos", "metrics"] {
+            for field in ["prefsrc", "mtu", "metrics", "encap"] {
                 if let Some(value) = route.get(field) {
                     said.push(format!("{field} {}", plain(value)));
                 }
@@ -427,6 +454,12 @@ impl Snapshot {
         }
         Ok(())
     }
+}
+
+/// Whether IPv6 is there on a device: not where a setting has it off, nor where the MTU is below its least one.
+fn has_ipv6(device: &str) -> bool {
+    let setting = format!("/proc/sys/net/ipv6/conf/{device}/disable_ipv6");
+    std::fs::read_to_string(setting).is_ok_and(|value| value.trim() == "0")
 }
 
 const PROTOCOL: &str = "87";

@@ -19,8 +19,8 @@ struct Hooked {
     priority: i64,
 }
 
-/// The hooks that tenants' packets pass.
-const PASSED: [&str; 5] = ["ingress", "prerouting", "input", "forward", "postrouting"];
+/// The hooks that tenants' packets pass, in VXLAN or not.
+const PASSED: [&str; 7] = ["ingress", "prerouting", "input", "forward", "output", "postrouting", "egress"];
 
 pub(super) fn foreign() -> Result<Vec<Finding>, NodeError> {
     let args = ["-j", "list", "ruleset"];
@@ -110,6 +110,22 @@ fn judge(chain: &Hooked, acts: &BTreeSet<String>) -> Vec<Finding> {
     let mut out = Vec::new();
     let at = format!("chain {} ({} hook, priority {})", chain.name, chain.hook, chain.priority);
     let does = |words: &[&str]| words.iter().any(|w| acts.contains(*w));
+    if chain.hook == "output" {
+        if chain.drops || does(&["drop", "reject"]) {
+            let (severity, how) = match chain.drops {
+                true => (Severity::Warning, "drops what none of its rules accepts"),
+                false => (Severity::Note, "has rules that drop"),
+            };
+            out.push(Finding::new(
+                severity,
+                "nft",
+                format!("{at} {how}; VXLAN packets to other nodes pass it"),
+                "accept the fabric's UDP port (4789, unless the fabric says otherwise) to the VTEPs in it",
+            ));
+        }
+        // Translation and connection tracking do not meet them: they are not tracked.
+        return out;
+    }
     if chain.drops && chain.hook != "input" {
         out.push(Finding::new(
             Severity::Error,

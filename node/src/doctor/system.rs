@@ -6,7 +6,7 @@ use crate::command;
 use crate::error::NodeError;
 use crate::generation::Generation;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// systemd-networkd removes rules and routes that it did not make, whenever it configures a link, unless told not to.
@@ -171,7 +171,8 @@ pub(super) fn devices(generation: &Generation) -> Result<Vec<Finding>, NodeError
         .filter_map(|link| Some((link.get("ifname")?.as_str()?.to_owned(), link)))
         .collect();
     let devices = generation.devices();
-    let mut out = Vec::new();
+    let mut out = without_ipv6(generation, &links);
+    out.extend(in_the_way(generation, &links));
     for name in &devices.underlay {
         let Some(link) = links.get(name) else {
             out.push(Finding::new(
@@ -233,6 +234,75 @@ pub(super) fn devices(generation: &Generation) -> Result<Vec<Finding>, NodeError
         }
     }
     Ok(out)
+}
+
+/// Devices to which packets are to be routed by IPv6 and that have none, or will have none when they are made.
+fn without_ipv6(generation: &Generation, links: &BTreeMap<String, Value>) -> Vec<Finding> {
+    let workloads = generation.devices().workloads;
+    let off = |place: &str| value(&format!("net/ipv6/conf/{place}/disable_ipv6")) != Some(0);
+    let without = generation.ipv6().into_iter().filter_map(|name| match links.contains_key(&name) {
+        true => off(&name).then_some(name),
+        false => (!workloads.contains(&name) && off("default")).then(|| "default".to_owned()),
+    });
+    let found = without.map(|name| {
+        let help = match name.as_str() {
+            "default" => {
+                "sysctl -w net.ipv6.conf.default.disable_ipv6=0: devices that `partywall apply` makes need IPv6"
+                    .to_owned()
+            }
+            _ => format!(
+                "sysctl -w net.ipv6.conf.{name}.disable_ipv6=0, with an MTU of 1280 or more, then `partywall apply`"
+            ),
+        };
+        let what = match name.as_str() {
+            "default" => "new devices have".to_owned(),
+            _ => format!("device {name} has"),
+        };
+        let message = format!("{what} no IPv6, and packets are to be routed there by it");
+        Finding::new(Severity::Warning, "setting", message, help)
+    });
+    found.collect()
+}
+
+/// Devices of others with the name of one of partywall's, or with its VNI or port.
+fn in_the_way(generation: &Generation, links: &BTreeMap<String, Value>) -> Vec<Finding> {
+    let mut out = Vec::new();
+    let lines = generation.links();
+    let wanted: Vec<Vec<&str>> =
+        lines.iter().filter(|l| l.starts_with("link add name ")).map(|l| l.split(' ').collect()).collect();
+    let after = |line: &[&str], word: &str| {
+        let at = line.iter().position(|w| *w == word)?;
+        line.get(at + 1).map(|w| (*w).to_owned())
+    };
+    let names: BTreeSet<String> = wanted.iter().filter_map(|line| after(line, "name")).collect();
+    let asked: BTreeSet<(String, String)> =
+        wanted.iter().filter_map(|line| Some((after(line, "id")?, after(line, "dstport")?))).collect();
+    for (name, link) in links {
+        let kind = link.pointer("/linkinfo/info_kind").and_then(Value::as_str).unwrap_or_default();
+        let data = |field: &str| link.pointer(&format!("/linkinfo/info_data/{field}"));
+        let number = |field: &str| data(field).and_then(Value::as_u64).unwrap_or_default().to_string();
+        let told = if names.contains(name) {
+            if kind == "vxlan" {
+                continue;
+            }
+            format!("device {name} is no VXLAN device, and partywall is to make one of that name")
+        } else if kind != "vxlan" || name == "pwvx" {
+            continue;
+        } else if data("external").is_some() && asked.iter().any(|(_, port)| *port == number("port")) {
+            format!("device {name} takes every VNI at UDP port {}, which the fabric has", number("port"))
+        } else if asked.contains(&(number("id"), number("port"))) {
+            format!(
+                "device {name} has VNI {} at UDP port {}, which one of partywall's is to have",
+                number("id"),
+                number("port")
+            )
+        } else {
+            continue;
+        };
+        let help = format!("ip link delete dev {name}, or choose another VNI or port for one of them");
+        out.push(Finding::new(Severity::Error, "device", told, help));
+    }
+    out
 }
 
 fn up(link: &Value) -> bool {

@@ -370,7 +370,22 @@ impl Generation {
 
     /// Lines of `links.batch`, without comments: what an older generation may have left on devices of others.
     pub(crate) fn links(&self) -> Vec<String> {
-        let bytes = self.files.get("links.batch").map(Vec::as_slice).unwrap_or_default();
+        self.lines("links.batch")
+    }
+
+    /// Devices to which packets are routed by IPv6.
+    pub(crate) fn ipv6(&self) -> BTreeSet<String> {
+        let lines = self.lines("routes6.batch");
+        let device = |line: &String| {
+            let mut words = line.split_whitespace().skip_while(|word| *word != "dev");
+            words.nth(1).map(str::to_owned)
+        };
+        lines.iter().filter_map(device).collect()
+    }
+
+    /// The lines of a batch, without comments.
+    fn lines(&self, batch: &str) -> Vec<String> {
+        let bytes = self.files.get(batch).map(Vec::as_slice).unwrap_or_default();
         let text = String::from_utf8_lossy(bytes);
         text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
     }
