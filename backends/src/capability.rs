@@ -71,7 +71,10 @@ pub const NFT: &[Capability] = &[
         "IPv6 routing and authentication headers",
         "`invalid`, whatever their type and whether segments are left; single headers of options are skipped",
     ),
-    stricter("fragments", "reassembled before they are decided; what cannot be is dropped"),
+    stricter(
+        "fragments",
+        "reassembled before they are decided; what cannot be is dropped, as at a stateless gateway all are",
+    ),
     exact(
         "`expose`, `as`, `clients as` between tenants",
         "1:1 translation by conntrack, ICMP errors included",

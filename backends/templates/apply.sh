@@ -19,18 +19,25 @@ newline='
 '
 blanks=$IFS
 
+# A pipe's end in the place of one that is closed would be read or written by what it is not for.
+[ -e /proc/self/fd/0 ] || exec </dev/null
+[ -e /proc/self/fd/1 ] || exec >/dev/null
+[ -e /proc/self/fd/2 ] || exec 2>/dev/null
 # A caller's lock is our standard input, which those that read from a pipe do not have: so that it outlives a killed call as long as
 # they do.
-if { true <&0; } 2>/dev/null; then
-    exec 3<&0
-fi
+exec 3<&0
 
 case $0 in
-*/*) cd "${0%/*}" ;;
+*/*) CDPATH='' cd -- "${0%/*}" ;;
 esac
 
+# Nobody need listen.
+say() {
+    printf '%s\n' "apply.sh: $1" >&2 || :
+}
+
 fail() {
-    printf '%s\n' "apply.sh: $1" >&2
+    say "$1"
     exit 2
 }
 
@@ -185,20 +192,34 @@ sweep_whole() {
     } | nft -f - 2>/dev/null
 }
 
-# Writes a setting of the kernel's, if it is there and differs.
+# Writes a setting of the kernel's, if it is there. Where none may be written it will do if it has the value.
 setting() {
-    [ -e "/proc/sys/net/$1" ] || return 0
-    read -r now <"/proc/sys/net/$1" || now=''
-    [ "$now" = "$2" ] || printf '%s\n' "$2" >"/proc/sys/net/$1"
+    file=/proc/sys/net/$1
+    [ -e "$file" ] || return 0
+    # A shell that reads byte by byte gets the first digit alone.
+    { read -r now <"$file" && [ "$now" = "$2" ]; } ||
+        { printf '%s\n' "$2" >"$file"; } 2>/dev/null || [ "$(cat "$file")" = "$2" ] && return 0
+    now="$file cannot be written, and should be $2"
+    [ -z "${next-}" ] || back "$now"
+    fail "$now"
 }
 
-# The kernel's own bound on connections must not come before those of the tenants. Only the machine's first namespace may
-# set it.
-room() {
-    file=/proc/sys/net/netfilter/nf_conntrack_max
+# Raises a setting of the kernel's to $2, where it is there, lower and may be written.
+least() {
+    file=/proc/sys/net/$1
     [ -w "$file" ] || return 0
-    read -r now <"$file"
-    [ "$now" -ge "$CONNECTIONS" ] || { printf '%s\n' "$CONNECTIONS" >"$file"; } 2>/dev/null || :
+    # A shell that reads byte by byte gets the first digit alone.
+    now=$(cat "$file") || return 0
+    [ "$now" -ge "$2" ] || { printf '%s\n' "$2" >"$file"; } 2>/dev/null || :
+}
+
+# What the kernel has for all tenants together must not be full before what each may have of it. Only the machine's first namespace
+# may set the bound on connections.
+room() {
+    least netfilter/nf_conntrack_max "$CONNECTIONS"
+    # Bytes of fragments that wait for others.
+    least ipv4/ipfrag_high_thresh 67108864
+    least netfilter/nf_conntrack_frag6_high_thresh 67108864
 }
 
 settings() {
@@ -226,6 +247,11 @@ settings() {
         setting "ipv6/conf/$dev/proxy_ndp" 1
         setting "ipv6/neigh/$dev/proxy_delay" 0
     done
+    # Seconds for which they wait, so that packets of which the rest never comes leave room. And nobody is told apart from another by the
+    # address alone.
+    setting ipv4/ipfrag_time 3
+    setting ipv4/ipfrag_max_dist 0
+    setting netfilter/nf_conntrack_frag6_timeout 3
     # An instance that comes back has missed a part of the connections it knows, and would hold their windows against them.
     [ "$GATEWAY" = no ] || setting netfilter/nf_conntrack_tcp_be_liberal 1
     setting ipv4/ip_forward 1
@@ -250,7 +276,9 @@ EOF
     for line in $seen4; do
         case $line in
         [0-9]*': '*': <'*) ;;
-        *) break ;;
+        [0-9]*:'	'*) break ;;
+        # Of a device's alias, which may have lines.
+        *) continue ;;
         esac
         name=${line#*: }
         name=${name%%: <*}
@@ -275,7 +303,7 @@ EOF
     IFS=$blanks
 }
 
-# Sets `absent` to the devices that are not there, `down` to those that take no routes now.
+# Sets `absent` to the devices that are not there, `down` to those that take no routes now, `bare` to those without IPv6.
 devices() {
     absent='' down=''
     for dev in $WORKLOADS $OUTSIDE; do
@@ -283,7 +311,7 @@ devices() {
         *"$newline$dev "*) ;;
         *)
             absent="$absent $dev" down="$down $dev"
-            printf '%s\n' "apply.sh: device $dev is not there: left out; run this again when it is" >&2
+            say "device $dev is not there: left out; run this again when it is"
             continue
             ;;
         esac
@@ -291,10 +319,57 @@ devices() {
         *" $dev "*) ;;
         *)
             down="$down $dev"
-            printf '%s\n' "apply.sh: device $dev is down: its routes are left out; run this again when it is up" >&2
+            say "device $dev is down: its routes are left out; run this again when it is up"
             ;;
         esac
     done
+    bare=''
+    for dev in $DEVICES $WORKLOADS $OUTSIDE; do
+        case "$absent " in
+        *" $dev "*) continue ;;
+        esac
+        has6 "$dev" || bare="$bare $dev"
+    done
+    for dev in $bare; do
+        wanted6 "$dev" || continue
+        say "device $dev has no IPv6 (an MTU below 1280, or net.ipv6.conf.$dev.disable_ipv6): left out; run this again when it has"
+    done
+}
+
+# Whether device $1 has IPv6, or will when it is made.
+has6() {
+    for place in "$1" default; do
+        off=''
+        if { read -r off <"/proc/sys/net/ipv6/conf/$place/disable_ipv6" || [ -n "$off" ]; } 2>/dev/null; then
+            [ "$off" = 0 ]
+            return
+        fi
+        case " $DEVICES " in
+        *" $1 "*) ;;
+        *) return 1 ;;
+        esac
+    done
+    return 1
+}
+
+# Whether anything is routed to device $1 by IPv6.
+wanted6() {
+    while IFS= read -r line; do
+        ! about "$line" "$1" || return 0
+    done <routes6.batch
+    return 1
+}
+
+# Whether line $1 gives a device an IPv6 address or neighbour.
+six() {
+    rest=${1#address replace }
+    rest=${rest#neighbour replace }
+    [ "$rest" != "$1" ] || return 1
+    rest=${rest#proxy }
+    case ${rest%% *} in
+    *:*) return 0 ;;
+    esac
+    return 1
 }
 
 # Whether line $1 is about one of the devices in $2.
@@ -327,6 +402,7 @@ links() {
             esac
             ;;
         esac
+        [ -z "$bare" ] || ! six "$line" || ! about "$line" "$bare" || continue
         about "$line" "$absent" || printf '%s\n' "$line"
     done <links.batch
 }
@@ -339,7 +415,7 @@ led() {
     mark=${mark%% *}
 }
 
-# The lines of file $1 with the numbers of slot $2, without the rules that are in $3.
+# The lines of file $1 with the numbers of slot $2, without the rules that are in $3 and the routes to devices $4.
 slotted() {
     # Between spaces: tables to which rules of ours lead, and preferences of those that lead to other rules.
     tables=' ' ways=' '
@@ -367,7 +443,7 @@ slotted() {
             continue
             ;;
         esac
-        about "$line" "$down" && continue
+        about "$line" "$4" && continue
         rest=${line#* table }
         number=$((${rest%% *} + $2))
         case $line in
@@ -387,8 +463,8 @@ slotted() {
 
 # Devices, neighbours, and the tables of slot $1.
 ways() {
-    { links && slotted routes.batch "$1" "$seen4"; } | ip -batch - &&
-        slotted routes6.batch "$1" "$seen6" | ip -6 -batch - &&
+    { links && slotted routes.batch "$1" "$seen4" "$down"; } | ip -batch - &&
+        slotted routes6.batch "$1" "$seen6" "$down $bare" | ip -6 -batch - &&
         bridge -batch fdb.batch
 }
 

@@ -267,15 +267,14 @@ fn with_numbers_of_before(asked: &Ruleset, before: &BTreeMap<Atom, Atom>) -> Rul
     out
 }
 
-/// Puts the devices back that the roles tell by their VNI's number, and the roles as they were: each tells the device that it is
+/// Puts the devices back that the roles tell by their VNI, and the roles as they were: each tells the device that it is
 /// asked with, or whose VNI it is given for, and the zone of its packets is that of the device.
 fn with_devices(rules: &Ruleset, asked: &mut Ruleset, seen: &mut Compared) {
-    let vnis: Vec<Atom> = field(rules, Table::Vnis, 0).into_iter().collect();
+    let vnis = field(rules, Table::Vnis, 0);
     let split = |role: u32| {
-        let Atom::Vni(vni) = vnis[usize::try_from(role >> 6 & 0x3_ffff).unwrap() - 1] else {
-            panic!("{role:#x}")
-        };
-        (vni, Atom::Device(format!("pwv{vni}")), Atom::Mark(role & 0xff00_003f))
+        let vni = role >> 6 & 0xff_ffff;
+        assert!(role >> 30 == 2 && vnis.contains(&Atom::Vni(vni)), "{role:#x}");
+        (vni, Atom::Device(format!("pwv{vni}")), Atom::Mark(0x0800_0000 | role & 0x3f))
     };
     for table in [Table::Legit4, Table::Legit6, Table::LegitRange4, Table::LegitRange6] {
         for (key, entry) in asked.tables.get_mut(&table).into_iter().flatten() {

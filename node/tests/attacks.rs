@@ -10,9 +10,15 @@
     reason = "a test that fails says where"
 )]
 
+#[path = "attacks/fragments.rs"]
+mod fragments;
 #[path = "attacks/ground.rs"]
 #[expect(dead_code, reason = "each test uses a part")]
 mod ground;
+#[path = "attacks/outside.rs"]
+mod outside;
+#[path = "attacks/shared.rs"]
+mod shared;
 
 use backends::linux::numbers::{self, CONNECTIONS};
 use ground::frames::{self, Fields, Outer, Twist};

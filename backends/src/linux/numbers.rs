@@ -1,6 +1,6 @@
 //! Marks, classes, tables and zones: which number means what while a packet is decided, and after.
 //!
-//! While the program runs, the top byte of `meta mark` says what the rest means; the lowest bit is the slot of the
+//! While the program runs, the top byte of `meta mark` says what the rest means, but for arrivals; the lowest bit is the slot of the
 //! generation outside of it. A routing mark has bit 30 set and is the number of the routing table; no other has it.
 
 use compiler::ids::OwnerId;
@@ -16,6 +16,10 @@ pub const ANSWERABLE: u32 = 0x8000_0000;
 pub const KIND: u32 = 0xff00_0000;
 /// A packet that the fabric delivered, with the role of its sender; the slot bit is free.
 pub const ROLE: u32 = 0x0800_0000;
+/// The same in the nft target's program on nodes with endpoints, with the VNI besides ([`arrival`]).
+pub const ARRIVAL: u32 = 0x8000_0000;
+/// Bits that say that a mark is such a one: [`DECIDED`] is clear, the highest set.
+pub const IS_ARRIVAL: u32 = 0xc000_0000;
 pub const CONTEXT: u32 = 0x0100_0000;
 /// In a context: of packets through a gateway without state, numbered apart from the others and in steps of two, since such a mark bears
 /// the slot.
@@ -39,8 +43,8 @@ pub const NOBODY: u32 = INSTANCE | 0x00ff_ffff;
 /// Instances that one node's workloads can be sent to: four bits of a leg's mark.
 pub const MAX_INSTANCES: usize = 16;
 
-/// Bits of a role below those in which the nft target's program keeps the number of a VNI.
-pub const SEGMENT: u32 = 6;
+/// Bits of a role below those of the VNI in an arrival's mark.
+const SEGMENT: u32 = 6;
 
 /// Arrival straight from a node that hosts endpoints.
 pub const ROLE_NODE: u32 = ROLE | 1 << 1;
@@ -49,6 +53,12 @@ pub const ROLE_NODE: u32 = ROLE | 1 << 1;
 #[must_use]
 pub fn role_instance(n: usize) -> u32 {
     ROLE | (small(n) + 2) << 1
+}
+
+/// The mark of what a sender of this role delivers under a VNI.
+#[must_use]
+pub fn arrival(role: u32, vni: u32) -> u32 {
+    ARRIVAL | vni << SEGMENT | role & !KIND
 }
 
 /// The tenant's table and mark in slot 0: `0x50000000 + 2·id`.
@@ -67,6 +77,13 @@ pub fn leg_mark(instance: usize, vni: u32) -> u32 {
 #[must_use]
 pub fn external_mark(name: &str) -> u32 {
     0x4000_0000 + 2 * (digest32(&[b"external", name.as_bytes()]) & 0x00ff_ffff)
+}
+
+/// The table and mark by which what there is to say of an external's packets goes: it also leads to everything that is seen in the
+/// external's space, which addresses of the external's own may equal.
+#[must_use]
+pub fn external_home(name: &str) -> u32 {
+    0x0200_0000 | external_mark(name)
 }
 
 /// Whose connections are bounded together: a tenant by its id, an external by its name's digest. No routing mark, and no

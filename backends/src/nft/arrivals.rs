@@ -2,7 +2,7 @@
 //! looked up by its device twice.
 
 use crate::linux::model::{Atom, Entry, Ruleset, Table};
-use crate::linux::numbers::{KIND, SEGMENT, small, vxlan_name};
+use crate::linux::numbers::{arrival, vxlan_name};
 use std::collections::BTreeMap;
 
 /// Tables that give a role, by VNI.
@@ -10,28 +10,23 @@ const GIVEN: [Table; 4] = [Table::Legit4, Table::Legit6, Table::LegitRange4, Tab
 /// Tables that are asked by a VXLAN device and a role; those of pairs are asked by the role alone from here on.
 const ASKED: [Table; 5] = [Table::Land4, Table::Land6, Table::Back, Table::In4, Table::In6];
 
-/// Puts the number of the VNI into the roles, takes the device out of the tables of pairs, and adds the conntrack zone by role.
+/// Puts the VNI into the roles, takes the device out of the tables of pairs, and adds the conntrack zone by role.
 ///
 /// SOUNDNESS: the kernel hands what it unpacks to the device of the VNI that it has read, which is the one that `fabric` has looked up, and
-/// the base chains ask for the role in the mark of what comes by a device of the group alone.
+/// the base chains ask for the role in the mark of what comes by a device of the group alone. A fragment may wait with its mark until
+/// another generation runs, so what the mark says of a tenant is no number of a generation.
 pub(super) fn told(rules: &mut Ruleset) {
     let vnis = rules.tables.get(&Table::Vnis).into_iter().flat_map(BTreeMap::keys);
-    let vnis: Vec<u32> = vnis
-        .filter_map(|key| if let [Atom::Vni(vni)] = key.as_slice() { Some(*vni) } else { None })
+    let devices: BTreeMap<String, u32> = vnis
+        .filter_map(|key| match key.as_slice() {
+            [Atom::Vni(vni)] => Some((vxlan_name(*vni), *vni)),
+            _ => None,
+        })
         .collect();
-    if small(vnis.len()) >= 1 << (KIND.trailing_zeros() - SEGMENT) {
-        rules.tables.remove(&Table::In4);
-        rules.tables.remove(&Table::In6);
-        return;
-    }
-    let numbers: BTreeMap<u32, u32> =
-        vnis.iter().zip(1..).map(|(vni, number)| (*vni, number << SEGMENT)).collect();
-    let devices: BTreeMap<String, u32> =
-        numbers.iter().map(|(vni, number)| (vxlan_name(*vni), *number)).collect();
     for table in GIVEN {
         for (key, entry) in rules.tables.get_mut(&table).into_iter().flatten() {
             if let ([_, Atom::Vni(vni), _], Some(Atom::Mark(role))) = (key.as_slice(), &mut entry.value) {
-                *role |= numbers.get(vni).copied().unwrap_or_default();
+                *role = arrival(*role, *vni);
             }
         }
     }
@@ -42,15 +37,11 @@ pub(super) fn told(rules: &mut Ruleset) {
         for (mut key, entry) in entries {
             let Some(Atom::Device(device)) = key.first().cloned() else { continue };
             let pairs = matches!(table, Table::In4 | Table::In6);
-            // Without a number the role tells no device: such packets are asked for theirs.
-            let number = match devices.get(&device) {
-                Some(number) => *number,
-                None if pairs => continue,
-                None => 0,
-            };
+            // What is under no VNI that arrives here comes with no role.
+            let Some(vni) = devices.get(&device) else { continue };
             for atom in &mut key {
                 if let Atom::Mark(role) = atom {
-                    *role |= number;
+                    *role = arrival(*role, *vni);
                     let zone = rules
                         .tables
                         .get(&Table::Zone)

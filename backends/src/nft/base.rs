@@ -3,13 +3,15 @@
 //! Every packet of the machine passes the base chains, and the underlay's packets pass those of both directions: so what can
 //! be told by a device's group is told first.
 
-use super::errors;
 use super::print::{SUFFIX, head};
 use super::program::{REASONS, Statements, slots};
+use super::schema;
+use super::{arp, errors};
 use crate::iproute2::group::{FABRIC, OUTSIDE, WORKLOAD};
 use crate::linux::Model;
 use crate::linux::model::Table;
-use crate::linux::numbers::{ANSWERABLE, DECIDED, KIND, ROLE};
+use crate::linux::numbers::{ANSWERABLE, ARRIVAL, DECIDED, IS_ARRIVAL, KIND, ROLE};
+use compiler::algebra::parse_addr;
 use std::fmt::Write as _;
 
 /// The table, the counters and the base chains. The rules of each are replaced in the one transaction that the file is.
@@ -43,16 +45,19 @@ pub(super) fn base(model: &Model) -> String {
         ],
     ));
     let closed = closed(model);
+    let (is_role, role) = role(model);
     let mut raw = vec![
         format!("iifgroup {WORKLOAD:#x} goto flip_raw"),
         format!("iifgroup {FABRIC:#x} jump flip_arrived"),
-        format!("iifname \"{}\" {vxlan} notrack accept", model.dev),
-        format!("iifgroup {FABRIC:#x} meta mark & {KIND:#010x} == {ROLE:#010x} {}", slot("slot_raw")),
+        format!("iifname \"{}\" {} notrack accept", model.dev, whole(model, &vxlan)),
+        format!("iifgroup {FABRIC:#x} meta mark & {is_role:#010x} == {role:#010x} {}", slot("slot_raw")),
         format!("iifgroup {ours} goto flip_raw"),
     ];
     raw.extend(closed.iter().map(|closed| format!("{closed} goto to_host")));
-    raw.extend([format!("{vxlan} notrack accept"), "accept".into()]);
-    chains.push(("raw", Some("type filter hook prerouting priority raw; policy drop;"), raw));
+    raw.extend(WHOLE.map(|whole| format!("{whole} {vxlan} notrack accept")));
+    raw.push("accept".into());
+    // Before conntrack puts fragments together (NF_IP_PRI_CONNTRACK_DEFRAG, -400), so that it does for each zone apart.
+    chains.push(("raw", Some("type filter hook prerouting priority -450; policy drop;"), raw));
     let mut raw_out = vec![format!("{vxlan} notrack accept")];
     raw_out.extend(errors::base(model));
     chains.push(("raw_out", Some("type filter hook output priority raw; policy drop;"), raw_out));
@@ -98,10 +103,13 @@ pub(super) fn base(model: &Model) -> String {
     for (_, counter) in REASONS {
         let _ = writeln!(out, "  counter {counter} {{\n  }}");
     }
-    // What is in it is the kernel's, and outlives generations as connections do.
+    // What is in them is the kernel's, and outlives generations as connections do.
     out.push_str(
         "  set connections {\n    typeof meta mark . meta mark\n    size 16777216\n    flags dynamic\n  }\n",
     );
+    if !model.gateway {
+        out.push_str(&arp::sets());
+    }
     for (map, _) in slots(model) {
         let _ = writeln!(out, "  map {map} {{\n    type mark : verdict\n    size 2\n  }}");
     }
@@ -127,6 +135,16 @@ pub(super) fn base(model: &Model) -> String {
     let _ = writeln!(out, "add rule arp partywall in iifgroup != {inside} accept");
     out.push_str("add rule arp partywall in goto flip\n");
     out
+}
+
+/// Of either family, what is no fragment: of a packet that is not tracked the kernel would not put the rest together either.
+const WHOLE: [&str; 2] = ["ip frag-off & 0x3fff == 0", "ip6 nexthdr udp"];
+
+/// The same of packets on the underlay.
+fn whole(model: &Model, vxlan: &str) -> String {
+    let [v4, v6] = WHOLE;
+    let whole = if schema::outer(parse_addr(model.vtep).0) == "ip" { v4 } else { v6 };
+    format!("{whole} {vxlan}")
 }
 
 /// On its way into the fabric: the mark would stay on the encapsulated packet and lead that by the tenant's table too.
@@ -173,16 +191,22 @@ fn closed(model: &Model) -> Option<String> {
     (!names.is_empty()).then(|| format!("iifname {{ {} }} iifgroup != {WORKLOAD:#x}", names.join(", ")))
 }
 
+/// Which bits of a mark say that it is of a packet that the fabric delivered, and what they say then.
+fn role(model: &Model) -> (u32, u32) {
+    if model.gateway { (KIND, ROLE) } else { (IS_ARRIVAL, ARRIVAL) }
+}
+
 /// The chains whose rules say which generation a packet takes, or lead one that has taken it on. The next commit replaces them;
 /// who took a generation before goes on in that by the slot in the mark.
 fn flips(model: &Model) -> Vec<(&'static str, String)> {
+    let (is_role, role) = role(model);
     let come = if model.rules.has(Table::Arrived) { "come" } else { "raw" };
     let mut out = vec![
         ("flip_fabric", format!("goto fabric_{SUFFIX}")),
         ("flip_raw", format!("meta mark set $slot goto raw_{SUFFIX}")),
         (
             "flip_arrived",
-            format!("meta mark & {:#010x} == {ROLE:#010x} | $slot goto {come}_{SUFFIX}", KIND | 1),
+            format!("meta mark & {:#010x} == {role:#010x} | $slot goto {come}_{SUFFIX}", is_role | 1),
         ),
     ];
     let running = "meta mark & 0x00000001 == $slot";

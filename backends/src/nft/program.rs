@@ -2,11 +2,11 @@
 //! of the policy.
 //!
 //! A packet takes its generation at one place, by a slot bit in its mark: VXLAN packets before they are unpacked, others
-//! in `raw`. Everything after asks for the slot. A lookup that finds nothing ends a rule without a verdict, so each is
-//! followed by one that refuses.
+//! in `raw`, which is before conntrack puts fragments together, so that it does for each zone apart. Everything after asks for the
+//! slot. A lookup that finds nothing ends a rule without a verdict, so each is followed by one that refuses.
 
 use super::print::SUFFIX;
-use super::{affinity, errors, fast, gateway, schema, stateless};
+use super::{affinity, arp, errors, fast, gateway, schema, stateless};
 use crate::iproute2::group::{FABRIC, WORKLOAD};
 use crate::linux::Model;
 use crate::linux::model::{Atom, Entry, Table};
@@ -85,6 +85,8 @@ pub(super) fn chains(model: &Model) -> BTreeMap<String, Statements> {
         out.insert("owned6".into(), owned("6"));
         out.insert("landed".into(), landed(model));
         out.insert("arrive".into(), arrive(model));
+        out.insert("part".into(), part(model));
+        out.insert("near".into(), arp::near());
         if model.rules.has(Table::Arrived) {
             out.insert("come".into(), come());
         }
@@ -155,14 +157,16 @@ fn fabric(model: &Model) -> Statements {
     out
 }
 
-/// What the fabric delivers to this node's endpoints, before conntrack.
+/// What the fabric delivers to this node's endpoints, before conntrack. A role that tells no zone leaves it to the device.
 fn come() -> Statements {
-    vec![format!("ct zone set meta mark map @{} accept", name(Table::Arrived)), "accept".into()]
+    vec![format!("ct zone set meta mark map @{} accept", name(Table::Arrived)), format!("goto raw_{SUFFIX}")]
 }
 
 fn raw(model: &Model) -> Statements {
     let mut out = Vec::new();
     if !model.gateway {
+        // A fragment of IPv4; or IPv6, where a hop limit stands there, and the chain asks for the header.
+        out.push(format!("@nh,48,16 & 0x3fff != 0x0000 jump part_{SUFFIX}"));
         if model.rules.has(Table::Zone) {
             out.push(format!("ct zone set iifname map @{} accept", name(Table::Zone)));
         }
@@ -185,6 +189,18 @@ fn raw(model: &Model) -> Statements {
     }
     out.push("meta priority set 0".into());
     out.push("accept".into());
+    out
+}
+
+/// Whose a workload's fragment is, before it waits for others: of what they become, the device is the last one's and the MAC the first
+/// one's. Of what the fabric delivers that has been asked.
+fn part(model: &Model) -> Statements {
+    let mut out = vec![
+        format!("iifgroup {FABRIC:#x} return"),
+        "meta nfproto ipv6 exthdr frag missing return".to_owned(),
+    ];
+    out.extend(owners(model).map(|(owned, _)| format!("{owned} meta mark set $slot return")));
+    out.push("goto spoof".into());
     out
 }
 
@@ -351,41 +367,45 @@ fn servers() -> [String; 3] {
     ]
 }
 
+/// The lookups by device, MAC and source that give a context, each with the digit of its family.
+fn owners(model: &Model) -> impl Iterator<Item = (String, &'static str)> {
+    let tables = [
+        (Table::From4, "ether saddr . ip saddr", "4"),
+        (Table::FromBare4, "ip saddr", "4"),
+        (Table::From6, "ether saddr . ip6 saddr", "6"),
+        (Table::FromBare6, "ip6 saddr", "6"),
+    ];
+    let there = tables.into_iter().filter(|(table, ..)| model.rules.has(*table));
+    there.map(|(table, source, family)| {
+        (format!("meta mark set iifname . {source} map @{}", name(table)), family)
+    })
+}
+
 /// MAC and source of a workload; neighbour discovery for the router.
 fn workload(model: &Model) -> Statements {
     let discovery = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ip6 hoplimit 255";
     let asked = errors::asked();
-    let owned = |table: Table, header: &str| {
-        let mac = if matches!(table, Table::From4 | Table::From6) { "ether saddr . " } else { "" };
-        format!("meta mark set iifname . {mac}{header} saddr map @{}", name(table))
-    };
-    let tables = [
-        (Table::From4, "ip", "4"),
-        (Table::FromBare4, "ip", "4"),
-        (Table::From6, "ip6", "6"),
-        (Table::FromBare6, "ip6", "6"),
-    ];
-    let there = || tables.into_iter().filter(|(table, ..)| model.rules.has(*table));
     let mut out = Vec::new();
     for pairs in [Table::Out4, Table::Out6] {
         out.extend(at_once(model, "", pairs));
     }
-    for (table, header, family) in there() {
+    for (owned, family) in owners(model) {
         // Neighbour discovery is of no connection.
-        let plain = if header == "ip" { PLAIN[0] } else { PLAIN6_NO_ICMP };
-        out.push(format!("{plain} {} goto source{family}_{SUFFIX}", owned(table, header)));
+        let plain = if family == "4" { PLAIN[0] } else { PLAIN6_NO_ICMP };
+        out.push(format!("{plain} {owned} goto source{family}_{SUFFIX}"));
     }
     out.extend(HEADED.map(str::to_owned));
     out.extend(servers());
-    for (table, header, family) in there() {
-        if header == "ip6" {
-            out.push(format!("{discovery} {} {asked}", owned(table, header)));
+    for (owned, family) in owners(model) {
+        if family == "6" {
+            out.push(format!("{discovery} {owned} {asked}"));
         }
-        out.push(format!("{} goto owned{family}_{SUFFIX}", owned(table, header)));
+        out.push(format!("{owned} goto owned{family}_{SUFFIX}"));
     }
     for (table, mac) in [(Table::OwnerMac, " . ether saddr"), (Table::OwnerBare, "")] {
         if model.rules.has(table) {
             let owner = name(table);
+            out.push(format!("{discovery} ip6 saddr fe80::/10 iifname{mac} @{owner} jump near_{SUFFIX}"));
             out.push(format!("{discovery} ip6 saddr fe80::/10 iifname{mac} @{owner} {asked}"));
         }
     }

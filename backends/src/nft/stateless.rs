@@ -118,14 +118,17 @@ fn stateless(model: &Model, family: &Family) -> Statements {
     if model.rules.has(family.underlay) {
         out.push(format!("{header} daddr @{} goto to_host", name(family.underlay)));
     }
-    // An error quotes what it is about, and that would have to be translated with it; neighbours and routers are asked on one link.
+    // Nothing is put together that is of no connection. An error quotes what it is about, and that would have to be translated with it; neighbours and routers are asked on one link.
     let refused: &[&str] = match header {
         "ip" => &[
             "ip hdrlength != 5 goto invalid",
+            "ip frag-off & 0x3fff != 0 goto invalid",
             "meta l4proto ipv6-icmp goto invalid",
             "icmp type { 3, 4, 5, 9, 10, 11, 12, 31 } goto invalid",
         ],
         _ => &[
+            "frag frag-off != 0 goto invalid",
+            "frag more-fragments 1 goto invalid",
             "meta l4proto icmp goto invalid",
             "icmpv6 type 0-127 goto invalid",
             "icmpv6 type { 130-137, 143, 148-149, 151-153 } goto invalid",

@@ -236,10 +236,12 @@ impl Lowering<'_> {
         }
     }
 
-    /// Devices and table of an external.
+    /// Devices and tables of an external.
     fn outside(&mut self, external: OwnerId, scope: &Instances) {
-        let mark = numbers::external_mark(&self.c.model.owners[external].name);
-        self.table(mark, &self.owner_note(external));
+        let [mark, home] = [self.table_of(external), self.home_of(external)];
+        for table in [mark, home] {
+            self.table(table, &self.owner_note(external));
+        }
         let attaches: Vec<_> = scope
             .gateways
             .iter()
@@ -253,8 +255,8 @@ impl Lowering<'_> {
             let opener = Atom::Mark(numbers::opener(&self.c.model, external));
             self.rules.put(Table::Opener, vec![Atom::Device(attach.dev.clone())], Some(opener), note.clone());
             self.rules.put(Table::Space, vec![Atom::Device(attach.dev.clone())], Some(space), note.clone());
-            let home = Some(Atom::Mark(mark));
-            self.rules.put(Table::Home, vec![Atom::Device(attach.dev.clone())], home, note.clone());
+            let leads = Some(Atom::Mark(home));
+            self.rules.put(Table::Home, vec![Atom::Device(attach.dev.clone())], leads, note.clone());
             let what = Device::Outside { name: attach.dev.clone() };
             if done.insert(attach.dev.clone()) {
                 self.known_outside(external, &attach.dev);
@@ -264,7 +266,9 @@ impl Lowering<'_> {
                 let family = parse_addr(next).0;
                 if done.insert(format!("{family:?}")) {
                     let target = Target::Via { hop: next, dev: attach.dev.clone() };
-                    self.route(mark, family, everything(family), target, note.clone());
+                    for table in [mark, home] {
+                        self.route(table, family, everything(family), target.clone(), note.clone());
+                    }
                 }
             }
         }
@@ -464,6 +468,15 @@ impl Lowering<'_> {
     pub(super) fn table_of(&self, owner: OwnerId) -> u32 {
         let o = &self.c.model.owners[owner];
         if o.is_tenant() { numbers::tenant_mark(o.id()) } else { numbers::external_mark(&o.name) }
+    }
+
+    /// The table by which errors about what an owner sends go back, and lead on what they are about.
+    ///
+    /// SOUNDNESS: packets to an external do not go by it. A tenant is seen there by addresses that are the external's own to the
+    /// others, and what they send to those is not for the tenant.
+    pub(super) fn home_of(&self, owner: OwnerId) -> u32 {
+        let o = &self.c.model.owners[owner];
+        if o.is_tenant() { self.table_of(owner) } else { numbers::external_home(&o.name) }
     }
 
     /// The number of the translation that a packet's connection is under; its entries are made with it. The number is

@@ -123,7 +123,7 @@ impl Lowering<'_> {
         let (xlat, translates) = self.renewal((from, to), packet.family, gateway, exposure, answers);
         // What there is to say about a packet that is not translated goes by the table by which it is led on.
         let answerable = !translates && !self.verdicts.ambiguous.contains(&(from, to));
-        let mark = self.table_of(to) | if answerable { numbers::ANSWERABLE } else { 0 };
+        let mark = if answerable { self.home_of(to) | numbers::ANSWERABLE } else { self.table_of(to) };
         What::Pass { mark, xlat, answers }
     }
 

@@ -20,7 +20,7 @@ type Outside = BTreeMap<Prefix, OwnerId>;
 impl Lowering<'_> {
     /// Ways from one space; the externals whose addresses some of them do not tell apart from another's are returned.
     pub(super) fn ways(&mut self, space: OwnerId, joined: &Joined, scope: &Instances) -> BTreeSet<OwnerId> {
-        let table = self.table_of(space);
+        let table = self.home_of(space);
         for family in Family::BOTH {
             for (address, endpoint) in self.seen_endpoints(space, joined, family, scope) {
                 self.way_to_endpoint(table, family, address, endpoint);
