@@ -118,7 +118,8 @@ fn stateless(model: &Model, family: &Family) -> Statements {
     if model.rules.has(family.underlay) {
         out.push(format!("{header} daddr @{} goto to_host", name(family.underlay)));
     }
-    // Nothing is put together that is of no connection. An error quotes what it is about, and that would have to be translated with it; neighbours and routers are asked on one link.
+    // Nothing is put together that is of no connection. An error quotes what it is about, and that would have to be translated with
+    // it; neighbours and routers are asked on one link.
     let refused: &[&str] = match header {
         "ip" => &[
             "ip hdrlength != 5 goto invalid",
